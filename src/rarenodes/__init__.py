@@ -1,0 +1,1 @@
+"""Detecting rare nodes in hierarchical multi-label classification."""
