@@ -26,8 +26,8 @@ class Hierarchy:
 
     """
 
-    def __init__(self, edges: Iterable[tuple[str, str]]):
-        edges = [(str(child), str(parent)) for child, parent in edges]
+    def __init__(self, edges: Iterable[Sequence[str]]):
+        edges = [(child, parent) for child, parent in edges]
         _check_edges(edges)
         names = {name for edge in edges for name in edge}
         parents = _neighbours(names, edges)
@@ -45,13 +45,15 @@ class Hierarchy:
         self.edges: tuple[tuple[str, str], ...] = tuple(
             sorted(edges, key=lambda edge: (self.index[edge[1]], self.index[edge[0]]))
         )
-        self._levels = _bottom_up_levels(
-            [[self.index[child] for child in children[name]] for name in self.nodes]
-        )
+        self._levels = _bottom_up_levels(self.children)
         self._levels_on: dict[torch.device, list[_Level]] = {torch.device("cpu"): self._levels}
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def __reduce__(self):
+        # Edges say everything; the rest is rebuilt, which also keeps caches out of copies.
+        return Hierarchy, (self.edges,)
 
     def __repr__(self) -> str:
         kind = "tree" if self.is_tree else "DAG"
@@ -65,7 +67,7 @@ class Hierarchy:
     @property
     def is_tree(self) -> bool:
         """Whether there is one root and every other node has exactly one parent."""
-        return self.num_edges == len(self) - 1
+        return len(self.roots) == 1 and self.num_edges == len(self) - 1
 
     @cached_property
     def edge_index(self) -> Int[Tensor, "edges 2"]:
@@ -81,6 +83,23 @@ class Hierarchy:
         for child, parent in self.edge_index.tolist():
             parents[child].append(parent)
         return tuple(tuple(p) for p in parents)
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """For every node, the indices of its children, ascending."""
+        children: list[list[int]] = [[] for _ in self.nodes]
+        for child, parent in self.edge_index.tolist():
+            children[parent].append(child)
+        return tuple(tuple(c) for c in children)
+
+    def descendants(self, node: int) -> list[int]:
+        """Indices of `D(node)`: the node itself and all its descendants, ascending."""
+        found, stack = {node}, [node]
+        while stack:
+            new = set(self.children[stack.pop()]) - found
+            found |= new
+            stack.extend(new)
+        return sorted(found)
 
     def indices(self, names: Iterable[str]) -> list[int]:
         """Indices of the named nodes.
@@ -119,8 +138,10 @@ class Hierarchy:
         `p̂_j = max_{d ∈ D(j)} p_d`, the max constraint module of C-HMCNN (Giunchiglia and
         Lukasiewicz, NeurIPS 2020), exact on trees and DAGs, in O(edges) time and memory an example.
 
-        Differentiable: the gradient of `p̂_j` goes whole to one `d` that attains the maximum; among
-        ties it is the one met first, the node itself before its descendants, then by node order.
+        Differentiable: the gradient of `p̂_j` goes whole to one `d` that attains the maximum. On a
+        tie that is the node itself, else the choice of the first, in node order, of its children
+        that attain it. On CUDA the gradients that meet at a node are added in any order, unless
+        `torch.use_deterministic_algorithms(True)` is set.
 
         Args:
             scores: `[..., nodes]`, any ordered type.
@@ -183,7 +204,7 @@ class _Level:
     children: Int[Tensor, " edges"]
     parent_of_child: Int[Tensor, " edges"]
     first_row: Int[Tensor, " parents"]
-    rounds: tuple[tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]], ...]
+    rounds: tuple[tuple[Tensor, Tensor], ...]  # row indices (into, from), [pairs] each
 
     def to(self, device: torch.device) -> "_Level":
         return _Level(
@@ -279,7 +300,7 @@ def _level(parents: Sequence[int], children: Sequence[Sequence[int]]) -> _Level:
         row += count
     return _Level(
         parents=torch.tensor(parents),
-        children=torch.tensor([child for parent in parents for child in sorted(children[parent])]),
+        children=torch.tensor([child for parent in parents for child in children[parent]]),
         parent_of_child=torch.tensor([parent for parent in parents for _ in children[parent]]),
         first_row=torch.tensor(first_row),
         rounds=tuple((torch.tensor(into), torch.tensor(from_)) for into, from_ in rounds),
@@ -309,6 +330,9 @@ def _check_edges(edges: Sequence[tuple[str, str]]) -> None:
     if not edges:
         raise ValueError("empty hierarchy: at least one (child, parent) edge is needed")
     for child, parent in edges:
+        for name in (child, parent):
+            if not isinstance(name, str):
+                raise ValueError(f"node names must be text, found {name!r} in {(child, parent)!r}")
         if child == parent:
             raise ValueError(f"self-loop: node {child!r} is given as its own parent")
     (child, parent), times = Counter(edges).most_common(1)[0]
@@ -366,9 +390,10 @@ def _check_acyclic(parents: Mapping[str, list[str]], children: Mapping[str, list
                 ready.append(child)
     if waiting:
         # Every node left has a parent that is left too: walking up must come round.
-        walk, node = [], min(waiting)
+        walk, node = {}, min(waiting)
         while node not in walk:
-            walk.append(node)
+            walk[node] = len(walk)
             node = min(parent for parent in parents[node] if parent in waiting)
-        cycle = walk[walk.index(node) :]
-        raise ValueError(f"cycle: {' → '.join(repr(n) for n in [*cycle, node])} (child → parent)")
+        cycle = list(walk)[walk[node] :]
+        shown = " → ".join(map(repr, cycle[:50])) + (" → …" if len(cycle) > 50 else "")
+        raise ValueError(f"cycle: {shown} → {node!r} (child → parent)")

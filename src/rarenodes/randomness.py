@@ -17,7 +17,9 @@ def derived_seed(root: int, *name: str | int) -> int:
         name: what the stream is for, for example `("train", "icd10cm", "mcm", 0, "member", 3)`.
 
     """
-    key = "\x1f".join([str(root), *map(repr, name)])
+    # int() makes NumPy's integers, which print differently, name the same stream.
+    parts = (part if isinstance(part, str) else int(part) for part in name)
+    key = "\x1f".join([str(int(root)), *map(repr, parts)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1
 
 

@@ -1,17 +1,16 @@
 """Typed settings, and errors about them that say what, where, expected, and the mend."""
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.fields import FieldInfo
 
 
 class Settings(BaseModel):
     """A group of settings: immutable, strictly typed, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SettingsError(ValueError):
@@ -68,19 +67,18 @@ def _explain(fault: Mapping[str, Any], kind: type[Settings], where: str) -> str:
     return f"{at}: expected {message}, found {fault['input']!r}"
 
 
-def _known_keys(kind: type[BaseModel], path: Iterable[str | int]) -> list[str]:
+def _known_keys(kind: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """Field names of the settings group found by following `path` from `kind`."""
-    for part in path:
-        field = kind.model_fields.get(part) if isinstance(part, str) else None
-        inner = _settings_in(field) if field else None
-        if inner is not None:
-            kind = inner
+    path = list(path)
+    while path:
+        field = kind.model_fields[path.pop(0)]
+        kind = _settings_in(field.annotation)
+        if get_origin(field.annotation) in (dict, list):
+            path.pop(0)  # the entry's own name or place
     return list(kind.model_fields)
 
 
-def _settings_in(field: FieldInfo) -> type[BaseModel] | None:
-    candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-    for candidate in candidates:
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def _settings_in(annotation: Any) -> type[BaseModel]:
+    """The settings group in `Group`, `Group | None`, `dict[str, Group]` or `list[Group]`."""
+    candidates = [annotation, *get_args(annotation)]
+    return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))

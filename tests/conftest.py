@@ -1,0 +1,54 @@
+"""How every test runs: the same random cases each time, and no timing decides a result."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# `pytest --hypothesis-profile=thorough` searches longer and differently each time.
+_common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, max_examples=50, **_common)
+settings.register_profile("thorough", max_examples=2000, print_blob=True, **_common)
+settings.load_profile("repeatable")
+
+# The tensors here are tiny: more threads cost more than they give.
+torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    # beartype looks at random items of a container, so it calls `random` while a strategy builds a
+    # Hierarchy. That changes no case.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Do not use the `random` module inside strategies"
+    )
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the bytes of all tensors that operations make, also those freed at once.
+
+    A sum over the whole run, hence an upper bound of the peak.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        before = {t.untyped_storage().data_ptr() for t in _tensors(args)}
+        for tensor in _tensors(out):
+            if tensor.untyped_storage().data_ptr() not in before:
+                self.bytes += tensor.untyped_storage().nbytes()
+        return out
+
+
+def _tensors(values) -> list[Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(values)
+    return [value for value in leaves if isinstance(value, Tensor)]
+
+
+@pytest.fixture
+def allocated() -> Allocated:
+    """A context that counts the bytes of what is computed in it, as `.bytes`."""
+    return Allocated()
