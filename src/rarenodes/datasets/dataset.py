@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Dataset:
         card: what a reader of results needs to know: where the data comes from, its licence, its
             checksum, the options it was built with, and anything that was dropped on the way.
         texts: the text of every example, where the source has texts.
+        titles: what every node is called in words, where the source says.
 
     """
 
@@ -42,6 +43,7 @@ class Dataset:
     evaluated: Bool[np.ndarray, " nodes"]
     card: Mapping[str, Any]
     texts: tuple[str, ...] | None = field(default=None, repr=False)
+    titles: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         examples, nodes = self.targets.shape
@@ -50,35 +52,15 @@ class Dataset:
                 f"{self.name}: targets are {examples} × {nodes}, but there are {len(self.features)} "
                 f"rows of features and {len(self.hierarchy)} nodes"
             )
-        if not self.targets[self.split["train"]].nnz:
+        if not self.counts("train")[self.evaluated].any():
             raise ValueError(
-                f"{self.name}: no node is positive in the training split of "
+                f"{self.name}: no evaluated node is positive in the training split of "
                 f"{len(self.split['train'])} examples: use more data or a larger train_fraction"
             )
 
     def counts(self, part: str) -> Int[np.ndarray, " nodes"]:
         """Number of positive examples of every node in a part of the split."""
         return np.asarray(self.targets[self.split[part]].sum(axis=0), dtype=np.int64).ravel()
-
-    def limited(self, train_fraction: float, rng: np.random.Generator) -> "Dataset":
-        """The same data set with a random fraction of its training examples.
-
-        Features are left as they are: whatever was fitted on the full training split stays fitted
-        on it, as an encoder trained on more (unlabelled) examples would be.
-
-        Args:
-            train_fraction: in (0, 1].
-            rng: source of the draw.
-
-        """
-        train = self.split["train"]
-        keep = max(1, round(train_fraction * len(train)))
-        kept = np.sort(rng.choice(train, size=keep, replace=False))
-        return replace(
-            self,
-            split={**self.split, "train": kept},
-            card={**self.card, "train_fraction": train_fraction},
-        )
 
     def checksum(self) -> str:
         """SHA-256 of features, targets, hierarchy and split, independent of file formats."""
@@ -96,6 +78,7 @@ class Dataset:
             "name": self.name,
             "checksum": self.checksum(),
             "nodes": len(self.hierarchy),
+            "titles": self.titles,
             "edges": self.hierarchy.edges,
             "card": dict(self.card),
         }
@@ -131,6 +114,7 @@ class Dataset:
             evaluated=arrays["evaluated"],
             card=description["card"],
             texts=tuple(json.loads(texts.read_text())) if texts.exists() else None,
+            titles=None if description["titles"] is None else tuple(description["titles"]),
         )
 
     def _arrays(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,77 @@
+"""Sources of data, each of which becomes a `Dataset`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rarenodes.datasets import benchmarks, icd10cm, synthetic, table
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.sampling import Sampling
+from rarenodes.settings import Settings, read_settings, unknown_name
+
+__all__ = ["Dataset", "load_dataset", "options_of", "source_names"]
+
+
+@dataclass(frozen=True)
+class _Source:
+    load: Callable[[str, Path, Any, Sampling], Dataset]
+    options: type[Settings]
+
+
+_SOURCES = {
+    "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),
+    "synthetic": _Source(synthetic.load, synthetic.SyntheticOptions),
+    "table": _Source(table.load, table.TableOptions),
+    **{n: _Source(benchmarks.load, benchmarks.options_of(n)) for n in benchmarks.names()},
+}
+
+
+def source_names() -> tuple[str, ...]:
+    """Names of all sources of data."""
+    return tuple(_SOURCES)
+
+
+def options_of(name: str) -> type[Settings]:
+    """The options a source takes, as a settings class with defaults.
+
+    Raises:
+        SettingsError: an unknown source; the nearest known name is suggested.
+
+    """
+    return _source(name).options
+
+
+def load_dataset(
+    name: str,
+    root: str | Path = "data",
+    *,
+    seed: int = 0,
+    train_fraction: float = 1.0,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Load or make the data set of a source.
+
+    Args:
+        name: a source, one of `source_names()`.
+        root: data folder; raw files lie in `root/raw`.
+        seed: the study's seed, for splits, draws and randomised fits.
+        train_fraction: share of the training examples to keep, in (0, 1]. Features are fitted on
+            what is kept; `valid` and `test` stay the same.
+        options: options of the source, see `options_of`.
+
+    Raises:
+        SettingsError: an unknown source, or options that do not fit it.
+        ValueError: data or options from which no data set can be made, such as a training split
+            without a positive node.
+
+    """
+    source = _source(name)
+    checked = read_settings(source.options, options or {}, f"options of {name}")
+    return source.load(name, Path(root), checked, Sampling(name, seed, train_fraction))
+
+
+def _source(name: str) -> _Source:
+    if name not in _SOURCES:
+        raise unknown_name("source", name, _SOURCES, "datasets")
+    return _SOURCES[name]

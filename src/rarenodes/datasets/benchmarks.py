@@ -1,0 +1,172 @@
+"""The field's tabular benchmarks: yeast functional genomics, diatoms, Enron, ImCLEF."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from rarenodes.datasets.arff import ROOT, ClusArff, read_clus_arff
+from rarenodes.datasets.columns import column_means, filled, one_hot, standardised
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.raw_files import RawFile, find, sha256
+from rarenodes.datasets.sampling import Sampling
+from rarenodes.datasets.targets import closed_targets
+from rarenodes.hierarchy import Hierarchy
+from rarenodes.settings import Settings
+
+# Every gene has a function, a process and a component: these three say nothing.
+ONTOLOGY_ROOTS = ("GO0003674", "GO0005575", "GO0008150")
+
+
+class BenchmarkOptions(Settings):
+    """A benchmark whose files give all three parts of the split has no options."""
+
+
+class PairOptions(BenchmarkOptions):
+    """A benchmark that comes as train and test only.
+
+    Attributes:
+        valid_fraction: share of the training file held out at random as `valid`. The protocol
+            trains on train + valid, so it loses nothing.
+
+    """
+
+    valid_fraction: float = Field(0.15, gt=0, lt=1)
+
+
+class UnverifiedOptions(BenchmarkOptions):
+    """A benchmark whose files' checksums are not known.
+
+    Attributes:
+        accept_unverified: whether to use the files all the same; their checksums are recorded in
+            the card.
+
+    """
+
+    accept_unverified: bool = False
+
+
+def names() -> tuple[str, ...]:
+    """Names of the benchmarks."""
+    return tuple(_registry()["sources"])
+
+
+def options_of(name: str) -> type[BenchmarkOptions]:
+    """The options of one benchmark."""
+    parts = _registry()["sources"][name]
+    if "valid" not in parts:
+        return PairOptions
+    if any(part["sha256"] is None for part in parts.values()):
+        return UnverifiedOptions
+    return BenchmarkOptions
+
+
+def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling) -> Dataset:
+    """A benchmark, prepared as the protocol of C-HMCNN says.
+
+    Categories become 0/1 columns. Missing values take the column's mean, and columns are
+    standardised; both over train + valid, in all three parts. Not evaluated are the root and, in
+    GO, the roots of the three ontologies.
+
+    Args:
+        source: name of the benchmark.
+        root: data folder; see `raw_files.find` for where files are looked for.
+        options: see `options_of`.
+        sampling: draws `valid` where the files do not give it, and limits `train`.
+
+    Raises:
+        FileNotFoundError: a file is nowhere to be found.
+        ChecksumError: a file is not the known one.
+        ArffError: a file cannot be read, or the parts do not agree.
+
+    """
+    paths = {
+        part: find(file, root, getattr(options, "accept_unverified", False))
+        for part, file in raw_files(source).items()
+    }
+    parts = {part: read_clus_arff(path) for part, path in paths.items()}
+    _check_agreement(paths, parts)
+    split = sampling.limit(_split(parts, options, sampling))
+    train = parts["train"]
+    raw = np.vstack([part.values for part in parts.values()])
+    hierarchy = Hierarchy(train.edges)
+    labels = [names for part in parts.values() for names in part.labels]
+    return Dataset(
+        name=source,
+        features=_features(one_hot(raw, train.levels), split),
+        targets=closed_targets(labels, hierarchy),
+        hierarchy=hierarchy,
+        split=split,
+        evaluated=~np.isin(hierarchy.nodes, [ROOT, *ONTOLOGY_ROOTS]),
+        card={
+            **_origin(paths),
+            "options": options.model_dump(),
+            "seed": sampling.seed,
+            "train_fraction": sampling.train_fraction,
+            "attributes": len(train.attributes),
+            "categorical_attributes": sum(levels is not None for levels in train.levels),
+            "missing_values": int(np.isnan(raw).sum()),
+        },
+    )
+
+
+def raw_files(source: str) -> dict[str, RawFile]:
+    """The files of a benchmark by part: train, valid (not everywhere), test."""
+    registry = _registry()
+    return {
+        part: RawFile(
+            path=entry["path"], url=f"{registry['url']}/{entry['path']}", sha256=entry["sha256"]
+        )
+        for part, entry in registry["sources"][source].items()
+    }
+
+
+@cache
+def _registry() -> Mapping[str, Any]:
+    return json.loads((files(__package__) / "benchmarks.json").read_text())
+
+
+def _check_agreement(paths: Mapping[str, Path], parts: Mapping[str, ClusArff]) -> None:
+    train = parts["train"]
+    for part, content in parts.items():
+        for what in ("attributes", "levels", "edges"):
+            if getattr(content, what) != getattr(train, what):
+                raise ValueError(
+                    f"{paths[part]}: the {what} differ from those of {paths['train']}; expected "
+                    "the same in all parts: the files are of different data sets"
+                )
+
+
+def _split(
+    parts: Mapping[str, ClusArff], options: BenchmarkOptions, sampling: Sampling
+) -> dict[str, np.ndarray]:
+    sizes = [len(part.labels) for part in parts.values()]
+    starts = np.cumsum([0, *sizes[:-1]])
+    split = {
+        part: np.arange(start, start + size)
+        for part, start, size in zip(parts, starts, sizes, strict=True)
+    }
+    if isinstance(options, PairOptions):
+        split["train"], split["valid"] = sampling.hold_out(split["train"], options.valid_fraction)
+    return split
+
+
+def _features(columns: np.ndarray, split: Mapping[str, np.ndarray]) -> np.ndarray:
+    learned_from = np.concatenate([split["train"], split["valid"]])
+    complete = filled(columns, column_means(columns, learned_from))
+    return standardised(complete, learned_from)
+
+
+def _origin(paths: Mapping[str, Path]) -> dict[str, Any]:
+    registry = _registry()
+    return {
+        "source": registry["repository"],
+        "source_commit": registry["commit"],
+        "source_sha256": {part: sha256(path) for part, path in paths.items()},
+        "licence": "none stated with the data; the repository that hosts it is GPL-3.0",
+    }

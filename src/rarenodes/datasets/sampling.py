@@ -1,0 +1,99 @@
+"""The random draws of loading a data set: its split, and a smaller training part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+from pydantic import Field, model_validator
+
+from rarenodes.randomness import derived_seed, numpy_stream
+from rarenodes.settings import Settings
+
+
+class SplitOptions(Settings):
+    """Shares of the examples held out at random; the rest is the training part."""
+
+    valid_fraction: float = Field(0.15, gt=0, lt=1)
+    test_fraction: float = Field(0.25, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self):
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction} and test_fraction {self.test_fraction} "
+                "leave nothing to train on; their sum must be below 1"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Named streams of one source, so that no draw depends on another.
+
+    Attributes:
+        source: name of the source; two sources with one seed are split independently.
+        seed: the study's seed.
+        train_fraction: share of the training examples to keep, in (0, 1].
+
+    """
+
+    source: str
+    seed: int = 0
+    train_fraction: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(
+                f"{self.source}: train_fraction is {self.train_fraction}; expected above 0, at most 1"
+            )
+
+    def stream(self, purpose: str) -> np.random.Generator:
+        """Generator for one purpose, such as `"split"`."""
+        return numpy_stream(self.seed, "dataset", self.source, purpose)
+
+    def sklearn_seed(self, purpose: str) -> int:
+        """Seed for one purpose in the 32 bits that scikit-learn takes."""
+        return derived_seed(self.seed, "dataset", self.source, purpose) % 2**32
+
+    def split(self, examples: int, options: SplitOptions) -> dict[str, np.ndarray]:
+        """Rows of `train` (limited to `train_fraction`), `valid` and `test`, each sorted.
+
+        `valid` and `test` do not depend on `train_fraction`.
+
+        Raises:
+            ValueError: too few examples for three parts.
+
+        """
+        order = self.stream("split").permutation(examples)
+        test = round(options.test_fraction * examples)
+        valid = round(options.valid_fraction * examples)
+        parts = {"test": order[:test], "valid": order[test : test + valid]}
+        parts["train"] = order[test + valid :]
+        for part, rows in parts.items():
+            if not len(rows):
+                raise ValueError(
+                    f"{self.source}: the part {part!r} of {examples} examples is empty; "
+                    "expected at least one in each of train, valid and test: "
+                    "use more data or other fractions"
+                )
+        return self.limit({part: np.sort(rows) for part, rows in parts.items()})
+
+    def hold_out(
+        self, train: Int[np.ndarray, " rows"], fraction: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Part `train` at random into what stays and the share held out, both sorted."""
+        order = self.stream("hold out").permutation(train)
+        held_out = max(1, round(fraction * len(train)))
+        return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+    def limit(self, split: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The split with `train_fraction` of its training rows, at least one.
+
+        A smaller fraction keeps a subset of the rows of a larger one.
+        """
+        if self.train_fraction == 1:
+            return dict(split)
+        order = self.stream("limit").permutation(split["train"])
+        keep = max(1, round(self.train_fraction * len(order)))
+        return {**split, "train": np.sort(order[:keep])}

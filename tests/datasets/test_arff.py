@@ -1,0 +1,201 @@
+import numpy as np
+import pytest
+
+from rarenodes.datasets.arff import ArffError, read_clus_arff
+from rarenodes.hierarchy import Hierarchy
+
+TREE = """% a comment
+@RELATION 'small'
+
+@ATTRIBUTE length numeric
+@attribute 'body colour' {red, green,blue}
+@Attribute class hierarchical 02/01/07,01,01/03,01,02/01/07
+
+@DATA
+% another comment
+1.5,red,01@02/01
+
+?,?,01/03
+-2e3, blue ,02/01/07@01/03
+"""
+
+DAG = """@RELATION small
+@ATTRIBUTE length numeric
+@ATTRIBUTE class hierarchical A/C,root/A,root/B,B/C,A/C
+@DATA
+1,C
+2,A@B
+"""
+
+
+def write(folder, text):
+    path = folder / "small.arff"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def message(folder, text):
+    with pytest.raises(ArffError) as caught:
+        read_clus_arff(write(folder, text))
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{folder}/")
+
+
+def test_a_tree(tmp_path):
+    arff = read_clus_arff(write(tmp_path, TREE))
+    assert arff.attributes == ("length", "body colour")
+    assert arff.levels == (None, ("red", "green", "blue"))
+    np.testing.assert_array_equal(arff.values, [[1.5, 0], [np.nan, np.nan], [-2000, 2]])
+    assert arff.labels == ({"01", "02/01"}, {"01/03"}, {"02/01/07", "01/03"})
+    assert set(arff.edges) == {
+        ("01", "root"),
+        ("02", "root"),
+        ("01/03", "01"),
+        ("02/01", "02"),
+        ("02/01/07", "02/01"),
+    }
+    assert Hierarchy(arff.edges).is_tree
+
+
+def test_a_dag(tmp_path):
+    arff = read_clus_arff(write(tmp_path, DAG))
+    assert set(arff.edges) == {("A", "root"), ("B", "root"), ("C", "A"), ("C", "B")}
+    assert arff.labels == ({"C"}, {"A", "B"})
+
+
+def test_windows_line_ends_and_byte_order_mark(tmp_path):
+    unix = read_clus_arff(write(tmp_path, TREE))
+    windows = read_clus_arff(write(tmp_path, "\ufeff" + TREE.replace("\n", "\r\n")))
+    assert windows.labels == unix.labels
+    assert windows.edges == unix.edges
+
+
+def test_the_class_need_not_come_last(tmp_path):
+    arff = read_clus_arff(
+        write(
+            tmp_path,
+            "@attribute class hierarchical a,b\n@attribute x real\n@attribute y integer\n@data\na,1,2",
+        )
+    )
+    assert arff.labels == ({"a"},)
+    np.testing.assert_array_equal(arff.values, [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "@Attribute class hierarchical 02/01/07,01,01/03,01,02/01/07",
+            "",
+            "small.arff, line 8: found none above @DATA, expected one class attribute: "
+            "declare `@ATTRIBUTE class hierarchical ...` once",
+        ),
+        (
+            "hierarchical 02/01/07,01,01/03,01,02/01/07",
+            "hierarchical",
+            "small.arff, line 6: the class attribute lists no node; expected paths or parent/child pairs",
+        ),
+        (
+            "1.5,red,01@02/01",
+            "1.5,red,01@02/09",
+            "small.arff, line 10: label '02/09' is not in the hierarchy of the class attribute, "
+            "expected one of its 6 nodes: correct the label or list the node",
+        ),
+        (
+            "1.5,red,01@02/01",
+            "1.5,01@02/01",
+            "small.arff, line 10: found 2 values, expected 3, one for each attribute: mend this line",
+        ),
+        (
+            "-2e3, blue ,02/01/07@01/03\n",
+            "-2e3, bl",
+            "small.arff, line 13: found 2 values, expected 3, one for each attribute: "
+            "the file seems cut off, fetch it again",
+        ),
+        (
+            "1.5,red",
+            "long,red",
+            "small.arff, line 10: attribute 'length': found 'long', expected a finite number: "
+            "correct it, or write ? for a missing value",
+        ),
+        (
+            "1.5,red",
+            "inf,red",
+            "small.arff, line 10: attribute 'length': found 'inf', expected a finite number: "
+            "correct it, or write ? for a missing value",
+        ),
+        (
+            "1.5,red",
+            "1.5,pink",
+            "small.arff, line 10: attribute 'body colour': found 'pink', expected one of "
+            "red, green, blue: correct it, or write ? for a missing value",
+        ),
+        (
+            "length numeric",
+            "length string",
+            "small.arff, line 4: attribute 'length' is of type 'string', "
+            "expected numeric, {a,b,c} or hierarchical: remove or recode it",
+        ),
+        (
+            "length numeric",
+            "length",
+            "small.arff, line 4: found '@ATTRIBUTE length', expected `@ATTRIBUTE name type`",
+        ),
+        (
+            "@RELATION 'small'",
+            "<html>",
+            "small.arff, line 2: found '<html>', expected @RELATION, @ATTRIBUTE or @DATA: "
+            "is this an ARFF file?",
+        ),
+    ],
+)
+def test_a_fault_is_named_with_its_line_and_mend(tmp_path, old, new, expected):
+    assert old in TREE
+    assert message(tmp_path, TREE.replace(old, new)) == expected
+
+
+def test_two_class_attributes(tmp_path):
+    twice = TREE.replace("length numeric", "other hierarchical a,b")
+    assert "found the 2 class attributes other, class above @DATA" in message(tmp_path, twice)
+
+
+def test_a_path_in_a_dag(tmp_path):
+    assert message(tmp_path, DAG.replace("B/C", "B/C/D")) == (
+        "small.arff, line 3: found 'B/C/D' in the list of a DAG, expected parent/child "
+        "(an entry that starts with 'root/' makes the list one of edges)"
+    )
+
+
+@pytest.mark.parametrize("content", ["", " \n\n"])
+def test_an_empty_file(tmp_path, content):
+    assert message(tmp_path, content) == (
+        "small.arff: the file is empty; expected a hierarchical ARFF file"
+    )
+
+
+def test_a_file_cut_off_in_its_header(tmp_path):
+    assert message(tmp_path, TREE[: TREE.index("@DATA")]) == (
+        "small.arff: no line @DATA; expected one after the attributes: "
+        "the file seems cut off, fetch it again"
+    )
+
+
+def test_a_file_cut_off_after_its_header(tmp_path):
+    assert message(tmp_path, TREE[: TREE.index("@DATA") + 5]) == (
+        "small.arff, line 8: no examples after @DATA; expected at least one: fetch it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("junk", "byte"), [(b"@RELATION a\n\x1f\x8b\x08", "8b"), (b"@RELATION a\n@ATT\0", "00")]
+)
+def test_binary_junk(tmp_path, junk, byte):
+    assert message(tmp_path, junk) == (
+        f"small.arff, line 2: found the byte 0x{byte}, expected text in UTF-8: "
+        "unpack the file if it is compressed, or save it as UTF-8"
+    )
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.arff: no such file; expected a hier"):
+        read_clus_arff(tmp_path / "none.arff")
