@@ -1,0 +1,1 @@
+"""Figures from data sets and score tables, one module for each notebook."""

@@ -1,0 +1,67 @@
+"""One look for all figures, and files that are the same bytes whenever they show the same thing.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; everything also differs in marker or
+line style, so that figures read in black and white.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+BLACK, BLUE, VERMILION, ORANGE, GREY = "#000000", "#0072B2", "#D55E00", "#E69F00", "#8C8C8C"
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)))
+
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "font.size": 9,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "savefig.dpi": 130,
+    # Text stays text, and ids in the file depend on the figure alone.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rarenodes",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look, for figures made inside."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Write `<stem>.svg` and `<stem>.png`, without dates or versions in them."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with style():
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+    plt.close(figure)
+
+
+def show(figure: Figure, stem: Path):
+    """Save a figure and show it in a notebook, from the file just written."""
+    from IPython.display import Image  # only notebooks have it
+
+    width = round(figure.get_figwidth() * 100)
+    save_figure(figure, stem)
+    return Image(data=stem.with_suffix(".png").read_bytes(), width=min(width, 1000))
+
+
+def dashes_of(names: Sequence, name) -> str | tuple:
+    """Line style of a name by its place among all names."""
+    return DASHES[list(names).index(name) % len(DASHES)]

@@ -1,0 +1,187 @@
+"""The command line: one clear line and a non-zero exit code on what a person can mend."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from rarenodes.__main__ import main
+from rarenodes.results import Results
+
+TINY = Path(__file__).parent / "tiny" / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder in which the tiny study was run without notebooks."""
+    folder = tmp_path_factory.mktemp("study")
+    shutil.copy(TINY, folder)
+    params = f"--params={folder / 'params.yaml'}"
+    assert main([params, "run"]) == 0
+    for name in ("toy", "toy_limited"):
+        assert main([params, "evaluate", name]) == 0
+    assert main([params, "compare"]) == 0
+    return folder
+
+
+def call(folder: Path, *command: str) -> int:
+    return main([f"--params={folder / 'params.yaml'}", *command])
+
+
+def test_score_table_has_a_row_per_seed_and_evaluated_node(trained):
+    results = Results.load(trained / "results" / "toy" / "mcm")
+    assert len(results.nodes) == 2 * 29
+    assert len(results.seeds) == 2
+    assert len(results.history) == 2 * 2
+    assert results.probabilities.shape == (2, 75, 29)
+    positives = results.nodes["true_positives_half"] + results.nodes["false_negatives_half"]
+    assert (positives == results.nodes["test_positives"]).all()
+
+
+def test_comparison_covers_variants_contrasts_and_data_sets(trained):
+    table = pd.read_csv(trained / "reports" / "compare" / "tables" / "differences.csv")
+    assert set(table["dataset"]) == {"toy", "toy_limited"}
+    pairs = set(zip(table["variant"], table["baseline"], strict=True))
+    assert pairs == {
+        ("weighted_binary", "mcm"),
+        ("released_focal_gmu", "mcm"),
+        ("released_focal_gmu", "weighted_binary"),
+    }
+    assert table.groupby("dataset").size().eq(3 * 5).all()
+    assert (table["lower"] <= table["difference"]).all()
+    assert (table["difference"] <= table["upper"]).all()
+
+
+def test_wall_times_are_no_result(trained):
+    assert len((trained / "scratch" / "run_log.csv").read_text().splitlines()) == 1 + 2 * 3 * 2
+    assert not list((trained / "results").rglob("run_log*"))
+
+
+def test_training_again_gives_the_same_bytes(trained):
+    folder = trained / "results" / "toy" / "mcm"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert call(trained, "train", "toy", "mcm") == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_finished_runs_leave_no_checkpoints(trained):
+    assert not list((trained / "scratch" / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("train", "toi", "mcm"), "unknown data set 'toi'; did you mean 'toy'?"),
+        (("train", "toy", "mmc"), "unknown variant 'mmc'; did you mean 'mcm'?"),
+        (("notebook", "train", "toy"), "train needs: dataset variant"),
+        (("notebook", "evaluate", "tyo"), "unknown data set 'tyo'"),
+        (("run", "--variants", "nothing"), "unknown variant 'nothing'"),
+    ],
+)
+def test_faults_are_one_line(trained, capsys, command, message):
+    assert call(trained, *command) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_stages_name_the_one_to_run_first(tmp_path, capsys):
+    shutil.copy(TINY, tmp_path)
+    assert call(tmp_path, "train", "toy", "mcm") == 1
+    assert "run the stage prepare@toy first" in capsys.readouterr().err
+    assert call(tmp_path, "prepare", "toy") == 0
+    assert call(tmp_path, "evaluate", "toy") == 1
+    assert "run the stage train@toy-mcm first" in capsys.readouterr().err
+    assert call(tmp_path, "compare") == 1
+    assert "run the stage evaluate@toy first" in capsys.readouterr().err
+
+
+def test_lists(trained, capsys):
+    assert call(trained, "variants") == 0
+    assert "weighted_binary" in capsys.readouterr().out
+    assert call(trained, "sources") == 0
+    assert "icd10cm" in capsys.readouterr().out
+    assert call(trained, "check") == 0
+    assert "2 data sets, 3 variants, 2 seeds of 2 members" in capsys.readouterr().out
+
+
+def test_leftovers_of_an_interrupted_run_are_not_taken_for_results(trained):
+    partial = trained / "results" / "toy" / "mcm.partial"
+    partial.mkdir()
+    (partial / "stale.txt").write_text("left by an interrupted run")
+    assert call(trained, "train", "toy", "mcm") == 0
+    assert not (trained / "results" / "toy" / "mcm" / "stale.txt").exists()
+
+
+def test_notebooks_take_no_other_file_of_parameters(trained, capsys):
+    shutil.copy(trained / "params.yaml", trained / "other.yaml")
+    arguments = [f"--params={trained / 'other.yaml'}", "notebook", "train", "toy", "mcm"]
+    assert main(arguments) == 1
+    assert "notebooks read the params.yaml of the study's folder" in capsys.readouterr().err
+
+
+def edited(tmp_path: Path, change) -> Path:
+    values = yaml.safe_load(TINY.read_text())
+    values["datasets"].pop("toy_limited")
+    change(values)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return tmp_path
+
+
+def one_variant(values):
+    values["variants"] = {"mcm": values["variants"]["mcm"]}
+    values["evaluation"]["contrasts"] = {}
+
+
+def test_one_variant_is_evaluated_but_not_compared(tmp_path, capsys):
+    folder = edited(tmp_path, one_variant)
+    assert call(folder, "run") == 0
+    assert call(folder, "evaluate", "toy") == 0
+    assert call(folder, "compare") == 1
+    assert "variants: a comparison needs at least two, found one" in capsys.readouterr().err
+
+
+def test_without_probabilities_evaluation_says_what_to_set(tmp_path, capsys):
+    folder = edited(tmp_path, lambda values: values["training"].update(keep_probabilities=False))
+    assert call(folder, "run") == 0
+    assert call(folder, "evaluate", "toy") == 1
+    assert "set training.keep_probabilities to true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values["training"].update(seeds=1),
+        lambda values: values["training"].update(fit_on=["train", "valid"]),
+        lambda values: values["datasets"]["toy"].update(options={"multi_parent": 0.3}),
+        lambda values: values["datasets"]["toy"].update(options={"nodes": 5, "examples": 3000}),
+    ],
+    ids=["one seed", "train + valid", "a DAG", "no rare nodes"],
+)
+def test_unusual_studies_run_to_the_end(tmp_path, change):
+    folder = edited(tmp_path, change)
+    assert call(folder, "run") == 0
+    assert call(folder, "evaluate", "toy") == 0
+    assert call(folder, "compare") == 0
+
+
+def test_another_variant_changes_no_other_comparison(trained, tmp_path):
+    def without_contrasts(values):
+        values["evaluation"]["contrasts"] = {}
+        values["variants"].pop("released_focal_gmu")
+
+    folder = edited(tmp_path, without_contrasts)
+    assert call(folder, "run") == 0
+    assert call(folder, "evaluate", "toy") == 0
+    key = ["measure", "nodes", "at"]
+    numbers = [*key, "difference", "lower", "upper", "p"]
+    path = Path("reports", "evaluate", "toy", "tables", "differences.csv")
+    fewer, more = pd.read_csv(folder / path), pd.read_csv(trained / path)
+    more = more[(more["variant"] == "weighted_binary") & (more["baseline"] == "mcm")]
+    pd.testing.assert_frame_equal(
+        fewer[numbers].sort_values(key, ignore_index=True),
+        more[numbers].sort_values(key, ignore_index=True),
+    )
