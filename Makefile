@@ -1,0 +1,42 @@
+# The study and its tests. Needs Python 3.11 and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint format bench pages clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+install: $(INSTALLED)  ## Make .venv with the pinned requirements
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, found " + sys.version.split()[0] + "; name one: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+repro: $(INSTALLED)  ## Rebuild every result of the default study
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+test: $(INSTALLED)  ## Run all tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+lint: $(INSTALLED)  ## Check format and style
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+format: $(INSTALLED)  ## Format the code
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)  ## Measure speed and memory
+	$(BIN)/python benches/bench_step.py
+
+pages: $(INSTALLED)  ## Render the executed notebooks as HTML into scratch/pages
+	$(BIN)/python -m jupyter nbconvert --to html --output-dir scratch/pages $$(find reports -name '*.ipynb')
+
+clean:  ## Remove scratch files; results and the environment stay
+	rm -rf scratch .pytest_cache .ruff_cache .hypothesis
