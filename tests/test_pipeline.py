@@ -163,8 +163,11 @@ def test_metrics_can_be_compared(clone):
 
 
 def test_failing_stage_leaves_earlier_results(clone):
-    results = clone.folder / "results" / "toy" / "mcm"
-    before = clone.bytes_of_results(), {p.name: p.read_bytes() for p in results.iterdir()}
+    def files():
+        paths = (clone.folder / "results").rglob("*")
+        return {path: path.read_bytes() for path in paths if path.is_file()}
+
+    before = clone.bytes_of_results(), files()
     notebook = clone.folder / "notebooks" / "02_train.ipynb"
     original = notebook.read_text()
     notebook.write_text(original.replace("results = train(", "1 / 0; results = train("))
@@ -174,7 +177,10 @@ def test_failing_stage_leaves_earlier_results(clone):
         notebook.write_text(original)
     assert failed.returncode != 0
     assert "ZeroDivisionError" in failed.stdout + failed.stderr
-    assert (clone.bytes_of_results(), {p.name: p.read_bytes() for p in results.iterdir()}) == before
+    left = {path for path in files() if ".failed." in path.name}
+    assert len(left) == 1
+    assert {p: b for p, b in files().items() if p not in left} == before[1]
+    assert clone.bytes_of_results() == before[0]
     assert clone.stages_to_run() == set()
 
 
