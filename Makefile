@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint format bench pages clean
+.PHONY: help install repro audit survey test lint format bench pages clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -22,6 +22,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 repro: $(INSTALLED)  ## Rebuild every result of the default study
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
+	cd benchmark/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+survey: $(INSTALLED)  ## Train every variant of the catalogue: about an hour
+	for dataset in icd10cm_limited cellcycle_FUN; do \
+	  $(BIN)/python -m rarenodes --params benchmark/survey/params.yaml run --datasets $$dataset \
+	    --table reports/survey/$$dataset || exit 1; \
+	done
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -136,6 +136,36 @@ def test_without_ranking_the_other_scores_are_the_same():
     pd.testing.assert_frame_equal(counted.averaged(), whole.averaged()[shared])
 
 
+def test_every_node_may_have_a_threshold_of_its_own_in_every_seed():
+    rng = np.random.default_rng(3)
+    probabilities, targets = predictions(rng)
+    of_nodes = rng.choice([0.1, 0.3, 0.6], size=8)
+    weights = example_weights(60, 4, rng)
+    scores = bootstrap_scores(probabilities, targets, weights, threshold=[of_nodes, 0.2])
+    for seed, threshold in enumerate([of_nodes, 0.2]):
+        expected = metric_scores(probabilities[seed], targets, np.ones(8, bool), threshold)
+        row = scores.estimates.loc[seed]
+        for measure in ("precision", "recall", "f1"):
+            assert row[f"macro_{measure}", "all"] == pytest.approx(
+                expected[f"macro_{measure}", "all"], rel=1e-5
+            )
+            assert row[f"micro_{measure}", "all"] == pytest.approx(expected[f"micro_{measure}"])
+    same = [np.full(8, 0.2), np.full(8, 0.2)]
+    np.testing.assert_array_equal(
+        bootstrap_scores(probabilities, targets, weights, threshold=same).replicates,
+        bootstrap_scores(probabilities, targets, weights, threshold=0.2).replicates,
+    )
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_score_that_is_the_threshold_is_not_above_it(kind):
+    probabilities, targets = np.full((1, 4, 2), 0.25, kind), np.ones((4, 2), bool)
+    weights = np.ones((1, 4), np.float32)
+    for threshold in (0.25, [np.full(2, 0.25)]):
+        scores = bootstrap_scores(probabilities, targets, weights, threshold=threshold)
+        assert (scores.estimates["macro_recall"] == 0).all(axis=None)
+
+
 def test_half_precision_is_scored_as_single():
     probabilities, targets = predictions(np.random.default_rng(0))
     weights = example_weights(60, 5, np.random.default_rng(1))
@@ -256,6 +286,30 @@ def test_drawing_seeds_widens_the_intervals():
     assert drawn["upper"] - drawn["lower"] > 1.5 * (fixed["upper"] - fixed["lower"])
 
 
+def test_what_a_seed_does_to_both_variants_cancels_where_seeds_are_pairs():
+    rng = np.random.default_rng(1)
+    weights = example_weights(200, 500, rng)
+    _, targets = predictions(rng, 3, 200)
+    noise = rng.normal(size=(3, 200, 8))
+    of_seed = np.array([0.0, 1.0, 2.0])[:, None, None]
+    scores = {
+        name: bootstrap_scores(
+            (1 / (1 + np.exp(-(noise + (s + of_seed) * targets - 1)))).astype(np.float32),
+            targets,
+            weights,
+        )
+        for name, s in {"mcm": 1.0, "better": 1.3}.items()
+    }
+
+    def width(seeds):
+        row = compare(scores, "mcm", FAMILY[:1], seeds=seeds).iloc[0]
+        return row["upper"] - row["lower"]
+
+    shared = seed_weights(3, 500, np.random.default_rng(2))
+    apart = {name: seed_weights(3, 500, rng) for name in scores}
+    assert width(dict.fromkeys(scores, shared)) < 0.5 * width(apart)
+
+
 def test_intervals_cover_although_nodes_are_rare():
     # Two positives expected a node; truth is the mean score over many test samples.
     rng = np.random.default_rng(5)
@@ -309,6 +363,12 @@ def test_bad_input_is_explained():
         bootstrap_scores(probabilities, targets & ~targets, weights)
     with pytest.raises(ValueError, match="group 'all' is always there"):
         bootstrap_scores(probabilities, targets, weights, groups={"all": np.ones(8, bool)})
+    with pytest.raises(ValueError, match="3 thresholds are given, but there are 2 seeds"):
+        bootstrap_scores(probabilities, targets, weights, threshold=[0.5, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"thresholds of seed 1 have shape \(7,\); expected one"):
+        bootstrap_scores(
+            probabilities, sparse.csr_array(targets), weights, threshold=[0.5, np.ones(7)]
+        )
 
 
 def test_comparisons_that_mean_nothing_are_refused():

@@ -10,6 +10,7 @@ import yaml
 from rarenodes.__main__ import main
 from rarenodes.results import Results
 
+REPOSITORY = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny" / "params.yaml"
 
 
@@ -106,6 +107,61 @@ def test_lists(trained, capsys):
     assert "icd10cm" in capsys.readouterr().out
     assert call(trained, "check") == 0
     assert "2 data sets, 3 variants, 2 seeds of 2 members" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("study", "files"),
+    [
+        ("params.yaml", ("params.yaml", "variants.yaml")),
+        ("benchmark/audit/params.yaml", ("benchmark/audit/params.yaml",)),
+    ],
+)
+def test_every_declared_variant_is_listed_with_its_source(capsys, study, files):
+    declared = [yaml.safe_load((REPOSITORY / file).read_text())["variants"] for file in files]
+    assert main([f"--params={REPOSITORY / study}", "variants"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    header, _, *rows = cells
+    assert header == ["variant", "what it is", "source", "compared"]
+    expected = [
+        [name, entry["about"], entry["source"], "yes" if i == 0 else ""]
+        for i, entries in enumerate(declared)
+        for name, entry in entries.items()
+    ]
+    assert rows == expected
+
+
+def test_a_variant_of_the_catalogue_is_trained_by_name(tmp_path, capsys):
+    folder = edited(tmp_path, lambda values: values.update(catalogue=["more.yaml"]))
+    entry = {"about": "one network", "training": {"members": 3, "ensemble": "dropout"}}
+    (folder / "more.yaml").write_text(yaml.safe_dump({"variants": {"mc_dropout": entry}}))
+    assert call(folder, "prepare", "toy") == 0
+    assert call(folder, "train", "toy", "mc_dropout") == 0
+    assert len(Results.load(folder / "results" / "toy" / "mc_dropout").seeds) == 2
+    assert not list((folder / "scratch" / "checkpoints").glob("*"))
+    assert call(folder, "train", "toy", "mc_dropuot") == 1
+    assert "did you mean 'mc_dropout'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "message"),
+    [
+        (None, "more.yaml: no such file"),
+        ("variants: none\n", "more.yaml: variants: expected a mapping of names to variants"),
+        (
+            "variants: {mcm: {about: another}}\n",
+            "more.yaml: variants: 'mcm' is defined differently elsewhere",
+        ),
+    ],
+)
+def test_faults_of_a_catalogue_are_one_line(tmp_path, capsys, catalogue, message):
+    folder = edited(tmp_path, lambda values: values.update(catalogue=["more.yaml"]))
+    if catalogue is not None:
+        (folder / "more.yaml").write_text(catalogue)
+    assert call(folder, "check") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_leftovers_of_an_interrupted_run_are_not_taken_for_results(trained):

@@ -1,5 +1,7 @@
 """The compiled loss against `RareNodeLoss` in PyTorch operations, which is its reference."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from rarenodes.hierarchy import Hierarchy
 from rarenodes.kernels import (
     EdgePlan,
+    buffers,
     coherent_scores,
     compiled,
     fused_rare_node_loss,
@@ -134,6 +137,41 @@ def test_every_uncertainty(kind, members):
     assert_same(logits, targets, hierarchy, None, None, (kind, 1.0, 0.25), tolerance=2e-5)
 
 
+def random_hierarchy(nodes: int, most_parents: int) -> Hierarchy:
+    """Of more nodes than are worked on at once."""
+    generator = np.random.default_rng(nodes + most_parents)
+    edges = {
+        (f"{child:04}", f"{parent:04}")
+        for child in range(1, nodes)
+        for parent in generator.integers(max(0, child - 150), child, size=most_parents)
+    }
+    return Hierarchy(sorted(edges))
+
+
+@pytest.mark.parametrize("rows", [(1, 4), (2, 3), (1, 16), (3, 21)])
+@pytest.mark.parametrize(
+    "hierarchy",
+    [
+        random_hierarchy(4 * compiled.CHUNK + 7, most_parents=1),
+        random_hierarchy(3 * compiled.CHUNK, most_parents=3),
+        Hierarchy((f"{i + 1:04}", f"{i:04}") for i in range(2 * compiled.CHUNK + 5)),
+        Hierarchy((f"{i:04}", "root") for i in range(2 * compiled.CHUNK + 5)),
+    ],
+    ids=["tree", "DAG", "chain", "star"],
+)
+def test_more_nodes_than_are_worked_on_at_once(hierarchy, rows):
+    logits, targets = batch_of(hierarchy, *rows, seed=0)
+    weight = torch.rand(len(hierarchy), generator=torch.Generator().manual_seed(1))
+    assert_same(logits, targets.float().contiguous(), hierarchy)
+    assert_same(logits, targets, hierarchy, weight, None, ("gmu", 1.0, 0.25), tolerance=2e-5)
+    logits, targets = batch_of(hierarchy, *rows, seed=2, ties=True)
+    assert_same(logits, targets, hierarchy)
+    scores = logits.detach().flatten(end_dim=1)
+    assert torch.equal(
+        coherent_scores(scores, EdgePlan.of(hierarchy)), hierarchy.max_over_descendants(scores)
+    )
+
+
 def test_kinds_are_those_of_the_uncertainty_module():
     assert sorted(compiled.KINDS) == sorted(KINDS)
 
@@ -173,6 +211,7 @@ def test_targets_of_any_type(dtype):
     hierarchy = Hierarchy(TREE)
     logits, targets = batch_of(hierarchy, 2, 5, seed=0)
     assert_same(logits, targets.to(dtype), hierarchy)
+    assert_same(logits, targets.to(dtype).contiguous(), hierarchy)
 
 
 def test_memory_in_any_order():
@@ -209,6 +248,115 @@ def test_without_a_gradient():
     with torch.no_grad():
         assert torch.equal(fused_rare_node_loss(logits, targets, EdgePlan.of(hierarchy)), loss)
     assert not fused_rare_node_loss(logits.detach(), targets, EdgePlan.of(hierarchy)).requires_grad
+
+
+# --- Memory of large gradients, which is used again.
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A hierarchy, logits just large enough, and two batches of targets."""
+    hierarchy = random_hierarchy(512, most_parents=1)
+    batch = buffers.LARGE_BYTES // (4 * 2 * 512)
+    logits, targets = batch_of(hierarchy, 2, batch, seed=0)
+    return hierarchy, logits.detach(), targets, targets.roll(1, dims=0)
+
+
+def gradient_of(hierarchy, logits, targets) -> torch.Tensor:
+    logits = logits.clone().requires_grad_()
+    return torch.autograd.grad(
+        fused_rare_node_loss(logits, targets, EdgePlan.of(hierarchy)), logits
+    )[0]
+
+
+def test_memory_that_a_gradient_has_left_is_used_again(large):
+    hierarchy, logits, targets, others = large
+    gradient = gradient_of(hierarchy, logits, targets)
+    place, values = gradient.data_ptr(), gradient.clone()
+    del gradient
+    assert gradient_of(hierarchy, logits, others).data_ptr() == place
+    again = gradient_of(hierarchy, logits, targets)
+    assert again.data_ptr() == place
+    assert torch.equal(again, values)
+
+
+def test_memory_of_a_larger_gradient_serves_a_smaller_one(large):
+    hierarchy, logits, targets, _ = large
+    larger = gradient_of(hierarchy, torch.cat([logits, logits]), targets)
+    place = larger.data_ptr()
+    del larger
+    smaller = gradient_of(hierarchy, logits, targets)
+    assert smaller.data_ptr() == place
+    assert smaller.is_contiguous()
+    small = gradient_of(hierarchy, logits[:, :4], targets[:4])
+    torch.testing.assert_close(smaller[:, :4] * len(targets) / 4, small)
+
+
+@pytest.mark.parametrize("kept_by", ["gradient", "view", "array"])
+def test_memory_that_is_held_is_not_used_again(large, kept_by):
+    hierarchy, logits, targets, others = large
+    gradient = gradient_of(hierarchy, logits, targets)
+    values = gradient.clone()
+    held = {"gradient": gradient, "view": gradient[1:, 3], "array": gradient.numpy()}[kept_by]
+    expected = {"gradient": values, "view": values[1:, 3], "array": values.numpy()}[kept_by]
+    del gradient
+    for _ in range(3):
+        gradient_of(hierarchy, logits, others)
+    assert (held == expected).all()
+
+
+def test_two_losses_before_their_gradients(large):
+    hierarchy, logits, targets, others = large
+    leaves = [logits.clone().requires_grad_() for _ in range(2)]
+    losses = [
+        fused_rare_node_loss(leaf, labels, EdgePlan.of(hierarchy))
+        for leaf, labels in zip(leaves, (targets, others), strict=True)
+    ]
+    for loss, leaf, labels in zip(losses, leaves, (targets, others), strict=True):
+        loss.backward()
+        assert torch.equal(leaf.grad, gradient_of(hierarchy, logits, labels))
+
+
+def test_gradients_that_add_up(large):
+    hierarchy, logits, targets, others = large
+    leaf = logits.clone().requires_grad_()
+    for labels in (targets, others, targets):
+        fused_rare_node_loss(leaf, labels, EdgePlan.of(hierarchy)).backward()
+    once, other = (gradient_of(hierarchy, logits, labels) for labels in (targets, others))
+    torch.testing.assert_close(leaf.grad, 2 * once + other)
+
+
+def test_a_graph_that_is_kept_keeps_its_gradient(large):
+    hierarchy, logits, targets, others = large
+    leaf = logits.clone().requires_grad_()
+    loss = fused_rare_node_loss(leaf, targets, EdgePlan.of(hierarchy))
+    loss.backward(retain_graph=True)
+    first = leaf.grad.clone()
+    gradient_of(hierarchy, logits, others)
+    leaf.grad = None
+    loss.backward()
+    assert torch.equal(leaf.grad, first)
+
+
+def test_gradients_of_several_threads(large):
+    hierarchy, logits, targets, others = large
+    expected = {0: gradient_of(hierarchy, logits, targets)}
+    expected[1] = gradient_of(hierarchy, logits, others)
+
+    def wrong(number: int) -> int:
+        labels = (targets, others)[number % 2]
+        found = [gradient_of(hierarchy, logits, labels) for _ in range(3)]
+        return sum(not torch.equal(gradient, expected[number % 2]) for gradient in found)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(wrong, range(12))) == 0
+
+
+def test_little_memory_is_kept(large):
+    hierarchy, logits, targets, _ = large
+    held = [gradient_of(hierarchy, logits, targets) for _ in range(5)]
+    held.clear()
+    assert len(buffers._free) == 2
 
 
 @pytest.fixture

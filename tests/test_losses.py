@@ -1,50 +1,44 @@
-"""The losses against their definitions: by hand, by naive loops, and in one conformance suite."""
+"""The losses against their definitions: by hand, by naive loops, and in the conformance suite."""
 
 import math
 import re
-from collections.abc import Callable
-from itertools import permutations
 
 import pytest
 import torch
+from conformance import (
+    DAG,
+    NODES,
+    TARGETS,
+    Case,
+    Conformance,
+    Definition,
+    MaskedConformance,
+    UncoupledConformance,
+    balance_weights,
+    random_logits,
+    scheduled,
+    sigmoid,
+)
 from hypothesis import given
 from strategies import batches, descendants, random_dag
 from torch import Tensor
 
+from rarenodes.element_losses import element_loss
 from rarenodes.hierarchy import Hierarchy
 from rarenodes.losses import Focal, RareNodeLoss, bce, coherent_bce
-from rarenodes.uncertainty import KINDS, uncertainty
+from rarenodes.schedules import Moment, Schedule
+from rarenodes.uncertainty import KINDS
+from rarenodes.weighting import DistributionBalance
 
 CHAIN = Hierarchy([("child", "root"), ("grandchild", "child")])
-# root, A, B, C (of A), D (of A and B), E (of B), F (of D and E).
-NODES = ("root", "A", "B", "C", "D", "E", "F")
-DAG = Hierarchy(
-    [
-        ("A", "root"),
-        ("B", "root"),
-        ("C", "A"),
-        ("D", "A"),
-        ("D", "B"),
-        ("E", "B"),
-        ("F", "D"),
-        ("F", "E"),
-    ]
-)
-# The root is always positive, and C never is.
-#                          root A  B  C  D  E  F
-TARGETS = torch.tensor(
-    [[1.0, 1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 1], [1, 0, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0, 0]]
-)
 COMMON = torch.tensor([0.25, 0.5, 1.0, 2.0, 0.75, 3.0, 5.0])
 RARE = torch.tensor([1.5, 4.0, 0.3, 1.0, 0.0, 0.25, 2.5])
 SOME = torch.tensor([False, True, True, True, False, True, False])
-
-
-# The definition, in plain Python
-
-
-def sigmoid(z: float) -> float:
-    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+SHIFT = torch.tensor([2.0, 0.5, 0.0, -1.5, -0.25, 1.0, -2.0])
+# As if the classes of `TARGETS` were counted in 20 examples, C in none.
+BALANCE = DistributionBalance(
+    torch.tensor([20.0, 9, 12, 0, 3, 5, 1], dtype=torch.float64), alpha=0.2, beta=4.0, mu=0.3
+)
 
 
 def naive_coherent_bce(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
@@ -58,42 +52,6 @@ def naive_coherent_bce(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) ->
         else:
             out[m, b, j] = -math.log1p(-max(p[d] for d in below[j]))
     return out
-
-
-def naive_loss(
-    logits: Tensor,
-    targets: Tensor,
-    positive_weight: Tensor | None = None,
-    negative_weight: Tensor | None = None,
-    focal: Focal | None = None,
-    evaluated: Tensor | None = None,
-    coherent: bool = True,
-    *,
-    focal_from: Tensor,
-) -> float:
-    """Loss of `RareNodeLoss(DAG, ...)`, with the focal weights that the logits `focal_from` give."""
-    if coherent:
-        elements = naive_coherent_bce(logits, targets, DAG)
-    else:
-        elements = torch.zeros(logits.shape, dtype=torch.float64)
-        for m, b, j in torch.cartesian_prod(*map(torch.arange, logits.shape)).tolist():
-            p = sigmoid(logits[m, b, j].item())
-            elements[m, b, j] = -math.log(p if targets[b, j] else 1 - p)
-    if focal is not None:
-        unsure = uncertainty(torch.sigmoid(focal_from), focal.uncertainty)
-    total = 0.0
-    members, batch, nodes = logits.shape
-    for m in range(members):
-        for b in range(batch):
-            for j in range(nodes):
-                if evaluated is not None and not evaluated[j]:
-                    continue
-                by_class = positive_weight if targets[b, j] else negative_weight
-                weight = 1.0 if by_class is None else by_class[j].item()
-                if focal is not None:
-                    weight *= focal.floor + unsure[b, j].item() ** focal.power
-                total += weight * elements[m, b, j].item() / batch
-    return total
 
 
 # Coherent binary cross-entropy
@@ -204,7 +162,7 @@ def test_memory_at_the_size_of_the_gene_ontology(allocated):
     assert 0.5e6 < allocated.bytes < 5e6
 
 
-# Conformance: every configuration of the loss passes every test below.
+# Conformance: every configuration of the loss passes the whole suite.
 
 CONFIGURATIONS: dict[str, dict] = {
     "coherent": {},
@@ -231,171 +189,183 @@ CONFIGURATIONS: dict[str, dict] = {
         "evaluated": SOME,
     },
     **{f"focal {kind}": {"focal": Focal(kind)} for kind in KINDS},
+    # Element losses
+    "focal loss": {"element": element_loss("focal", gamma=3.0, alpha=0.25)},
+    "focal loss, defaults": {"element": element_loss("focal")},
+    "asymmetric": {
+        "element": element_loss("asymmetric", positive_gamma=1.0, negative_gamma=2.0, margin=0.2)
+    },
+    "asymmetric, no margin": {"element": element_loss("asymmetric", negative_gamma=1.5, margin=0)},
+    "negative tolerant": {"element": element_loss("negative_tolerant", scale=3.0)},
+    "plain asymmetric": {"coherent": False, "element": element_loss("asymmetric")},
+    # Shifts and balance
+    "shifted": {"shift": SHIFT},
+    "plain shifted": {"coherent": False, "shift": SHIFT},
+    "balanced": {"balance": BALANCE.weight},
+    "distribution balanced": {
+        "element": element_loss("negative_tolerant", scale=2.0),
+        "shift": SHIFT,
+        "balance": BALANCE.weight,
+        "evaluated": SOME,
+    },
+    # Mixtures
+    "mixed": {"positive_weight": RARE, "negative_weight": COMMON, "mixture": 0.3},
+    "mixed focal": {"positive_weight": RARE, "focal": Focal("bbma"), "mixture": 0.5},
+    "mixed balance": {"balance": BALANCE.weight, "mixture": 0.8},
+    "mixed, none weighted": {"positive_weight": RARE, "focal": Focal("gmu"), "mixture": 0.0},
+    # Schedules at a moment: epoch of epochs, step of steps
+    "linear": {"positive_weight": RARE, "schedule": Schedule("linear"), "moment": (1, 3, 2, 5)},
+    "linear, first step": {
+        "positive_weight": RARE,
+        "schedule": Schedule("linear", end=0.5),
+        "moment": (0, 3, 0, 5),
+    },
+    "linear, last step": {
+        "positive_weight": RARE,
+        "schedule": Schedule("linear", end=0.5),
+        "moment": (2, 3, 4, 5),
+    },
+    "exponential, each epoch": {
+        "negative_weight": RARE,
+        "schedule": Schedule("exponential", power=3.0, over="epoch", end=1.0),
+        "moment": (1, 3, 1, 5),
+    },
+    "alternating, odd epoch": {
+        "positive_weight": RARE,
+        "negative_weight": COMMON,
+        "schedule": Schedule("alternating", end=2.0),
+        "moment": (1, 3, 2, 5),
+    },
+    "alternating, even step": {
+        "positive_weight": RARE,
+        "negative_weight": COMMON,
+        "schedule": Schedule("alternating", over="epoch"),
+        "moment": (1, 3, 2, 5),
+    },
+    # Reductions
+    "sum": {"reduction": "sum"},
+    "mean": {"reduction": "mean"},
+    "sum of weighted, masked": {
+        "negative_weight": RARE,
+        "focal": Focal("bbma"),
+        "evaluated": SOME,
+        "reduction": "sum",
+    },
+    "mean of weighted, masked": {
+        "positive_weight": RARE,
+        "evaluated": SOME,
+        "reduction": "mean",
+    },
+    # All at once
+    "everything by the kernel": {
+        "positive_weight": RARE,
+        "negative_weight": COMMON,
+        "focal": Focal("kl", power=2.0, floor=0.1),
+        "evaluated": SOME,
+        "coherent": False,
+        "mixture": 0.6,
+        "schedule": Schedule("linear", over="epoch"),
+        "moment": (1, 3, 1, 5),
+        "reduction": "mean",
+    },
+    "everything by tensors": {
+        "positive_weight": RARE,
+        "negative_weight": COMMON,
+        "focal": Focal("gmu", power=2.0),
+        "evaluated": SOME,
+        "element": element_loss("focal", gamma=1.0, alpha=0.6),
+        "shift": SHIFT,
+        "balance": BALANCE.weight,
+        "mixture": 0.7,
+        "schedule": Schedule("exponential", power=2.0),
+        "moment": (1, 3, 3, 5),
+        "reduction": "sum",
+    },
 }
-UNCOUPLED = {name: kwargs for name, kwargs in CONFIGURATIONS.items() if "focal" not in kwargs}
 
 
-def random_logits(members: int = 3, dtype=torch.float64, seed: int = 0) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    return 2 * torch.randn(members, 4, 7, generator=rng, dtype=torch.float64).to(dtype)
+def case_of(
+    positive_weight=None,
+    negative_weight=None,
+    focal=None,
+    evaluated=None,
+    element=bce,
+    shift=None,
+    balance=None,
+    schedule=None,
+    moment=None,
+    **same,
+) -> Case:
+    """A loss of these arguments, at a moment where it has a schedule, and its definition."""
+    arguments = {
+        "positive_weight": positive_weight,
+        "negative_weight": negative_weight,
+        "focal": focal,
+        "evaluated": evaluated,
+        "element": element,
+        "shift": shift,
+        "balance": balance,
+        "schedule": schedule,
+    }
+
+    def build() -> RareNodeLoss:
+        loss = RareNodeLoss(DAG, **arguments, **same)
+        if moment is not None:
+            loss.at(Moment(*moment))
+        return loss
+
+    def at_moment(weight: Tensor | None) -> list[float] | None:
+        if weight is None or schedule is None:
+            return plain(weight)
+        return [scheduled(w, moment, **vars(schedule)) for w in weight.tolist()]
+
+    def plain(values: Tensor | None) -> list | None:
+        return None if values is None else values.tolist()
+
+    rule = None if balance is None else balance.__self__
+    definition = Definition(
+        DAG,
+        positive=at_moment(positive_weight),
+        negative=at_moment(negative_weight),
+        focal=None if focal is None else (focal.uncertainty, focal.power, focal.floor),
+        evaluated=plain(evaluated),
+        element=getattr(element, "func", element).__name__,
+        options=getattr(element, "keywords", {}),
+        shift=plain(shift),
+        balance=rule
+        and (lambda y: balance_weights(rule.counts.tolist(), y, rule.alpha, rule.beta, rule.mu)),
+        **same,
+    )
+    # Scheduled weights are rounded as those they start from are.
+    return Case(build, definition, 1e-9 if schedule is None else 1e-6)
 
 
-def value_and_gradient(loss: Callable, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    logits = logits.detach().clone().requires_grad_()
-    value = loss(logits, targets)
-    return value.detach(), torch.autograd.grad(value, logits)[0]
+def configurations(which=lambda arguments: True):
+    """A fixture of the cases of some configurations."""
+    chosen = {name: arguments for name, arguments in CONFIGURATIONS.items() if which(arguments)}
+
+    @pytest.fixture(params=chosen.values(), ids=chosen.keys())
+    def case(self, request) -> Case:
+        return case_of(**request.param)
+
+    return case
 
 
-class TestConformance:
-    @pytest.fixture(params=CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
-    def arguments(self, request) -> dict:
-        return request.param
-
-    @pytest.fixture
-    def loss(self, arguments) -> RareNodeLoss:
-        return RareNodeLoss(DAG, **arguments)
-
-    @pytest.mark.parametrize("members", [1, 2, 3])
-    def test_value_is_the_definition(self, arguments, loss, members):
-        logits = random_logits(members)
-        expected = naive_loss(logits, TARGETS, **arguments, focal_from=logits)
-        assert loss(logits, TARGETS).item() == pytest.approx(expected, rel=1e-9)
-
-    @pytest.mark.parametrize("targets", [torch.zeros(4, 7), torch.ones(4, 7)])
-    def test_value_where_all_targets_are_equal(self, arguments, loss, targets):
-        logits = random_logits()
-        expected = naive_loss(logits, targets, **arguments, focal_from=logits)
-        assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-9)
-
-    def test_gradient_is_that_of_the_definition_with_fixed_weights(self, arguments, loss):
-        # Central differences of the naive loss; the focal weight stays that of the centre, as it
-        # has no gradient of its own.
-        centre, targets, step = random_logits(2)[:, 1:3], TARGETS[1:3], 1e-5
-        expected = torch.zeros_like(centre)
-        for at in torch.cartesian_prod(*map(torch.arange, centre.shape)).tolist():
-            sides = []
-            for sign in (1, -1):
-                logits = centre.clone()
-                logits[tuple(at)] += sign * step
-                sides.append(naive_loss(logits, targets, **arguments, focal_from=centre))
-            expected[tuple(at)] = (sides[0] - sides[1]) / (2 * step)
-        _, gradient = value_and_gradient(loss, centre, targets)
-        assert expected.abs().max() > 0.01
-        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-8)
-
-    def test_elements_are_summed_over_evaluated_nodes_and_members_and_averaged_over_the_batch(
-        self, arguments, loss
-    ):
-        logits = random_logits()
-        elements = loss.elements(logits, TARGETS)
-        assert elements.shape == (3, 4, 7)
-        evaluated = arguments.get("evaluated", torch.ones(7, dtype=torch.bool))
-        expected = sum(
-            elements[m, b, j].item() / 4
-            for m in range(3)
-            for b in range(4)
-            for j in range(7)
-            if evaluated[j]
-        )
-        assert loss(logits, TARGETS).item() == pytest.approx(expected, rel=1e-12)
-
-    def test_loss_of_a_batch_is_the_mean_over_its_examples(self, loss):
-        logits = random_logits()
-        value, gradient = value_and_gradient(loss, logits, TARGETS)
-        alone = [value_and_gradient(loss, logits[:, [b]], TARGETS[[b]]) for b in range(4)]
-        torch.testing.assert_close(value, torch.stack([v for v, _ in alone]).mean())
-        torch.testing.assert_close(gradient, torch.cat([g for _, g in alone], dim=1) / 4)
-
-    def test_order_of_the_batch_does_not_matter(self, loss):
-        logits, order = random_logits(), [2, 0, 3, 1]
-        value, gradient = value_and_gradient(loss, logits, TARGETS)
-        other, permuted = value_and_gradient(loss, logits[:, order], TARGETS[order])
-        torch.testing.assert_close(value, other)
-        torch.testing.assert_close(gradient[:, order], permuted)
-
-    def test_order_of_the_members_does_not_matter(self, loss):
-        logits = random_logits()
-        value, gradient = value_and_gradient(loss, logits, TARGETS)
-        for order in permutations(range(3)):
-            other, permuted = value_and_gradient(loss, logits[[*order]], TARGETS)
-            torch.testing.assert_close(value, other)
-            torch.testing.assert_close(gradient[[*order]], permuted)
-
-    @pytest.mark.parametrize("size", [1e4, 100.0, 0.0])
-    @pytest.mark.parametrize("members", [1, 3])
-    def test_extreme_logits_are_finite_in_float32(self, loss, size, members):
-        torch.manual_seed(0)
-        logits = size * torch.randint(-1, 2, (members, 4, 7)).float()
-        logits[0, :, 0] = size  # not all members agree on the root
-        value, gradient = value_and_gradient(loss, logits, TARGETS)
-        assert value.isfinite()
-        assert value >= 0
-        assert gradient.isfinite().all()
-
-    def test_certain_and_right_costs_nothing_and_certain_and_wrong_costs_the_logit(
-        self, arguments, loss
-    ):
-        right = (2 * TARGETS - 1).expand(2, 4, 7) * 50.0
-        assert loss(right, TARGETS) < 1e-12
-        # Where all are wrong by 50, every element costs 50 times its weight; members that agree and
-        # are certain have no uncertainty, so the focal weight is the floor.
-        weight = torch.ones(4, 7)
-        for y, name in enumerate(["negative_weight", "positive_weight"]):
-            if name in arguments:
-                weight = torch.where(TARGETS.eq(y), arguments[name].float(), weight)
-        if "focal" in arguments:
-            weight = weight * arguments["focal"].floor
-        weight = weight[:, arguments.get("evaluated", torch.ones(7, dtype=torch.bool))]
-        torch.testing.assert_close(loss(-right, TARGETS).float(), 2 * 50 * weight.sum() / 4)
-
-    def test_float32_agrees_with_float64_and_stays_float32(self, arguments, loss):
-        low, high = random_logits(dtype=torch.float32), random_logits(dtype=torch.float32).double()
-        value, gradient = value_and_gradient(loss, low, TARGETS)
-        exact, exact_gradient = value_and_gradient(loss, high, TARGETS)
-        assert value.dtype == gradient.dtype == torch.float32
-        assert exact.dtype == exact_gradient.dtype == torch.float64
-        torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(gradient.double(), exact_gradient, rtol=1e-4, atol=1e-5)
-
-    @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float64])
-    def test_type_of_targets_does_not_matter(self, loss, dtype):
-        logits = random_logits()
-        expected, gradient = value_and_gradient(loss, logits, TARGETS)
-        value, other = value_and_gradient(loss, logits, TARGETS.to(dtype))
-        assert value == expected
-        assert other.tolist() == gradient.tolist()
-
-    def test_arguments_are_left_alone(self, loss):
-        logits, targets = random_logits(), TARGETS.clone()
-        before = logits.clone(), targets.clone()
-        value_and_gradient(loss, logits, targets)
-        assert logits.tolist() == before[0].tolist()
-        assert targets.tolist() == before[1].tolist()
-        torch.testing.assert_close(RARE, torch.tensor([1.5, 4.0, 0.3, 1.0, 0.0, 0.25, 2.5]))
-
-    def test_weights_and_mask_are_saved_and_moved_with_the_module(self, arguments, loss):
-        names = {name for name in arguments if name in ("positive_weight", "negative_weight")}
-        names |= {"evaluated"} & set(arguments)
-        assert set(loss.state_dict()) == names
-        assert not list(loss.parameters())
+class TestConformance(Conformance):
+    case = configurations()
 
 
-class TestUncoupled:
-    """What holds for every configuration in which members do not see one another."""
+class TestMasked(MaskedConformance):
+    case = configurations(lambda arguments: "evaluated" in arguments)
+    loss = Conformance.loss
 
-    @pytest.fixture(params=UNCOUPLED.values(), ids=UNCOUPLED.keys())
-    def loss(self, request) -> RareNodeLoss:
-        return RareNodeLoss(DAG, **request.param)
 
-    def test_members_together_are_each_alone(self, loss):
-        logits = random_logits(5)
-        value, gradient = value_and_gradient(loss, logits, TARGETS)
-        alone = [value_and_gradient(loss, logits[[m]], TARGETS) for m in range(5)]
-        torch.testing.assert_close(value, torch.stack([v for v, _ in alone]).sum())
-        torch.testing.assert_close(gradient, torch.cat([g for _, g in alone]), rtol=1e-12, atol=0)
+class TestUncoupled(UncoupledConformance):
+    case = configurations(lambda arguments: "focal" not in arguments)
+    loss = Conformance.loss
 
     def test_gradcheck(self, loss):
-        logits = random_logits(2).requires_grad_()
+        logits = random_logits(1).requires_grad_()
         assert torch.autograd.gradcheck(lambda z: loss(z, TARGETS), logits)
 
 
@@ -511,6 +481,96 @@ def test_weights_of_classes_that_do_not_occur_do_not_matter():
     assert one == other
 
 
+def test_the_element_loss_is_of_the_coherent_logit():
+    # One member at p = 1/2, 1/5, 3/4; no target is positive, so all three cost a focal loss at 3/4.
+    logits = torch.tensor([[[0.0, math.log(1 / 4), math.log(3)]]], dtype=torch.float64)
+    element = element_loss("focal", gamma=2.0)
+    found = RareNodeLoss(CHAIN, element=element).elements(logits, torch.zeros(1, 3))
+    expected = torch.full((1, 1, 3), (3 / 4) ** 2 * math.log(4), dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_shift_by_hand():
+    # Logits 0 and targets 1, 1, 0. The shift is added after the maximum: it is no node's score.
+    logits, targets = torch.zeros(1, 1, 3, dtype=torch.float64), torch.tensor([[1, 1, 0]])
+    shift = torch.tensor([0.0, math.log(3), -math.log(4)], dtype=torch.float64)
+    found = RareNodeLoss(CHAIN, shift=shift).elements(logits, targets)
+    expected = [math.log(2), math.log(4 / 3), math.log(5 / 4)]
+    torch.testing.assert_close(found, torch.tensor([[expected]], dtype=torch.float64))
+
+
+def test_focal_weight_does_not_see_the_shift():
+    loss = RareNodeLoss(DAG, shift=SHIFT, focal=Focal("bbma"))
+    logits = random_logits()
+    expected = Focal("bbma").weight(logits)
+    torch.testing.assert_close(loss.element_weight(logits, TARGETS), expected)
+
+
+def test_balance_sees_targets_alone_and_multiplies_the_other_weights():
+    logits = random_logits()
+    loss = RareNodeLoss(DAG, positive_weight=RARE, focal=Focal("kl"), balance=BALANCE.weight)
+    others = RareNodeLoss(DAG, positive_weight=RARE, focal=Focal("kl"))
+    expected = BALANCE.weight(TARGETS) * others.element_weight(logits, TARGETS)
+    torch.testing.assert_close(loss.element_weight(logits, TARGETS), expected)
+
+
+def test_mixture_is_between_the_weighted_and_the_unweighted_loss():
+    logits = random_logits()
+    arguments = {"positive_weight": RARE, "focal": Focal("gmu"), "balance": BALANCE.weight}
+    weighted = RareNodeLoss(DAG, **arguments)(logits, TARGETS)
+    unweighted = RareNodeLoss(DAG)(logits, TARGETS)
+    for share in (0.0, 0.25, 1.0):
+        found = RareNodeLoss(DAG, **arguments, mixture=share)(logits, TARGETS)
+        torch.testing.assert_close(found, share * weighted + (1 - share) * unweighted)
+
+
+def test_reductions_by_hand():
+    # Two members, two examples, two nodes that count, all elements ln 2: 8 of them.
+    logits, targets = torch.zeros(2, 2, 3), torch.tensor([[1, 0, 0], [1, 1, 0]])
+    mask = torch.tensor([False, True, True])
+    sizes = {"per example": 4, "sum": 8, "mean": 1}
+    for reduction, size in sizes.items():
+        loss = RareNodeLoss(CHAIN, evaluated=mask, reduction=reduction)
+        assert loss(logits, targets).item() == pytest.approx(size * math.log(2))
+    assert RareNodeLoss(CHAIN, reduction="mean")(logits, targets).item() == pytest.approx(
+        math.log(2)
+    )
+
+
+def test_a_schedule_starts_from_the_first_weights_at_every_moment():
+    first = {"positive_weight": RARE, "negative_weight": COMMON}
+    loss = RareNodeLoss(DAG, **first, schedule=Schedule("linear", end=0.5))
+    for step, share in [(0, 1.0), (2, 0.5), (4, 0.0), (1, 0.75), (0, 1.0)]:
+        loss.at(Moment(0, 1, step, 5))
+        for name, start in first.items():
+            torch.testing.assert_close(getattr(loss, name), 0.5 + share * (start - 0.5))
+
+
+def test_a_scheduled_loss_weighs_as_at_the_start_until_it_is_told_the_moment():
+    logits = random_logits()
+    loss = RareNodeLoss(DAG, positive_weight=RARE, schedule=Schedule("linear"))
+    constant = RareNodeLoss(DAG, positive_weight=RARE)
+    assert loss(logits, TARGETS) == constant(logits, TARGETS)
+    loss.at(Moment(0, 1, 4, 5))
+    assert loss(logits, TARGETS) != constant(logits, TARGETS)
+    loss.at(Moment(0, 1, 0, 5))
+    assert loss(logits, TARGETS) == constant(logits, TARGETS)
+
+
+def test_without_a_schedule_or_weights_no_moment_changes_anything():
+    for arguments in ({"positive_weight": RARE}, {"schedule": Schedule("linear")}):
+        loss = RareNodeLoss(DAG, **arguments)
+        before = loss(random_logits(), TARGETS)
+        loss.at(Moment(0, 1, 4, 5))
+        assert loss(random_logits(), TARGETS) == before
+
+
+def test_what_a_schedule_starts_from_moves_with_the_module():
+    loss = RareNodeLoss(DAG, positive_weight=RARE, schedule=Schedule("linear")).double()
+    loss.at(Moment(0, 1, 1, 5))
+    assert loss.positive_weight.dtype == torch.float64
+
+
 # Messages
 
 
@@ -557,10 +617,20 @@ def test_messages_of_bad_weights(name):
         RareNodeLoss(DAG, **{name: negative})
 
 
-def test_message_of_a_bad_mask():
-    message = "evaluated must have shape (7,), found (3,)"
+@pytest.mark.parametrize(
+    ("name", "value"), [("evaluated", torch.ones(3, dtype=torch.bool)), ("shift", torch.ones(3))]
+)
+def test_messages_of_a_bad_mask_and_a_bad_shift(name, value):
+    message = f"{name} must have shape (7,), found (3,)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        RareNodeLoss(DAG, evaluated=torch.ones(3, dtype=torch.bool))
+        RareNodeLoss(DAG, **{name: value})
+
+
+@pytest.mark.parametrize("mixture", [-0.1, 1.1, math.nan])
+def test_message_of_a_bad_mixture(mixture):
+    message = f"the mixture must be in [0, 1], found {mixture}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        RareNodeLoss(DAG, mixture=mixture)
 
 
 def test_messages_of_a_bad_focal_term():

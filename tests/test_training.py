@@ -1,5 +1,8 @@
 """Ensembles train side by side as each would alone, resume to the same bits, and fail clearly."""
 
+import json
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,14 @@ from rarenodes import training
 from rarenodes.datasets import load_dataset
 from rarenodes.ensemble import Ensemble, Shape
 from rarenodes.losses import Focal, RareNodeLoss
-from rarenodes.training import Budget, Streams, TrainingError, train_ensemble
+from rarenodes.schedules import Schedule
+from rarenodes.training import (
+    Budget,
+    Streams,
+    TrainingError,
+    prediction_dropout,
+    train_ensemble,
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +109,32 @@ class Interrupted(Exception):
     """Stands for a power cut."""
 
 
-def test_resumed_run_equals_uninterrupted_one(dataset, tmp_path, monkeypatch):
-    loss = RareNodeLoss(dataset.hierarchy)
-    whole = train_ensemble(dataset, loss, budget(epochs=5), STREAMS)
-
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Trains until the fourth of five epochs and then stops, as often as it is called."""
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     train_epoch = training._Run.train_epoch
 
-    def until_third(run, epoch, order):
+    def until_fourth(run, epoch, order):
         if epoch == 3:
             raise Interrupted
         return train_epoch(run, epoch, order)
 
-    monkeypatch.setattr(training._Run, "train_epoch", until_third)
-    with pytest.raises(Interrupted):
-        train_ensemble(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+    def train(*arguments):
+        with monkeypatch.context() as during:
+            during.setattr(training._Run, "train_epoch", until_fourth)
+            with pytest.raises(Interrupted):
+                train_ensemble(*arguments)
 
-    epochs = []
+    return train
+
+
+def test_resumed_run_equals_uninterrupted_one(dataset, tmp_path, monkeypatch, interrupted):
+    loss = RareNodeLoss(dataset.hierarchy)
+    whole = train_ensemble(dataset, loss, budget(epochs=5), STREAMS)
+    interrupted(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+
+    train_epoch, epochs = training._Run.train_epoch, []
 
     def noted(run, epoch, order):
         epochs.append(epoch)
@@ -124,9 +143,31 @@ def test_resumed_run_equals_uninterrupted_one(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(training._Run, "train_epoch", noted)
     resumed = train_ensemble(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
     assert epochs == [3, 4]
-    for a, b in zip(whole.ensemble.parameters(), resumed.ensemble.parameters(), strict=True):
+    assert_same_run(whole, resumed)
+
+
+def assert_same_run(one, other):
+    for a, b in zip(one.ensemble.parameters(), other.ensemble.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert whole.history.equals(resumed.history)
+    assert one.history.equals(other.history)
+
+
+def test_resumed_run_leaves_the_log_of_an_uninterrupted_one(dataset, tmp_path, caplog, interrupted):
+    caplog.set_level(logging.INFO, logger="rarenodes")
+    loss = RareNodeLoss(dataset.hierarchy)
+    train_ensemble(dataset, loss, budget(epochs=5), STREAMS)
+    whole = caplog.messages.copy()
+    assert len(whole) == 5
+    assert whole[3].startswith("synthetic mcm seed 0: epoch 4 of 5, train_loss ")
+    assert "valid_bce" in whole[3]
+    interrupted(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+    caplog.clear()
+    train_ensemble(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+    assert caplog.messages == whole
+    # And so does one that had already ended.
+    caplog.clear()
+    train_ensemble(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+    assert caplog.messages == whole
 
 
 def test_a_finished_run_is_not_trained_again(dataset, tmp_path, monkeypatch):
@@ -144,6 +185,252 @@ def test_non_finite_loss_names_run_and_step(dataset):
     message = r"synthetic mcm seed 0: loss is (nan|inf) at step \d+ of epoch 1; lower training"
     with pytest.raises(TrainingError, match=message):
         train_ensemble(broken, RareNodeLoss(dataset.hierarchy), budget(), STREAMS)
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def draws(streams: Streams) -> dict[str, list]:
+    """The first numbers of every stream."""
+    generators = {
+        "weights": streams.initial_weights(2),
+        "dropout": [*streams.dropout(2, 0, "cpu"), *streams.dropout(2, 1, "cpu")],
+        "prediction": [
+            *streams.prediction(2, "valid", "cpu"),
+            *streams.prediction(2, "test", "cpu"),
+        ],
+    }
+    drawn = {
+        name: [torch.rand(3, generator=g).tolist() for g in of_name]
+        for name, of_name in generators.items()
+    }
+    return {
+        **drawn,
+        "order": [streams.order(np.arange(50), epoch).tolist() for epoch in (0, 1)],
+        "resampling": streams.resampling().random(3).tolist(),
+        "forest": [streams.forest()],
+    }
+
+
+def test_variants_share_weights_order_and_dropout():
+    one, other = Streams(1, "toy", "mcm", 0), Streams(1, "toy", "weighted_binary", 0)
+    assert draws(one) == draws(other)
+    assert str(other) == "toy weighted_binary seed 0"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Streams(2, "toy", "mcm", 0), Streams(1, "icd10cm", "mcm", 0), Streams(1, "toy", "mcm", 1)],
+)
+def test_roots_data_sets_and_seeds_share_nothing(other):
+    ours, theirs = draws(Streams(1, "toy", "mcm", 0)), draws(other)
+    for name, values in ours.items():
+        assert all(a != b for a, b in zip(values, theirs[name], strict=True)), name
+
+
+def test_no_two_streams_of_a_run_are_the_same():
+    drawn = draws(STREAMS)
+    numbers = [tuple(v) for name in ("weights", "dropout", "prediction") for v in drawn[name]]
+    assert len(set(numbers)) == len(numbers) == 2 + 4 + 4
+    assert drawn["order"][0] != drawn["order"][1]
+
+
+def test_two_variants_differ_by_the_loss_alone(dataset):
+    loss = RareNodeLoss(dataset.hierarchy)
+    names = ("mcm", "another")
+    runs = [train_ensemble(dataset, loss, budget(), Streams(1, "toy", n, 0)) for n in names]
+    assert_same_run(*runs)
+
+
+# --- schedules ----------------------------------------------------------------------------------
+
+
+class Weighed(RareNodeLoss):
+    """Notes the weight of the first node at every step."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.seen = []
+
+    def forward(self, logits, targets):
+        self.seen.append(self.positive_weight[0].item())
+        return super().forward(logits, targets)
+
+
+def weighed(dataset, schedule: Schedule) -> Weighed:
+    return Weighed(dataset.hierarchy, torch.full((len(dataset.hierarchy),), 5.0), schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # 180 examples in batches of 32 are 6 steps an epoch, 30 in all.
+        (Schedule("linear", end=1.0), [1 + 4 * (1 - i / 29) for i in range(30)]),
+        (
+            Schedule("exponential", 2.0, "epoch"),
+            [0.25 + 4.75 * (1 - i / 5) ** 2 for i in range(6)] * 5,
+        ),
+        (Schedule("alternating"), [5.0] * 6 + [0.25] * 6 + [5.0] * 6 + [0.25] * 6 + [5.0] * 6),
+    ],
+    ids=["linear", "exponential in each epoch", "alternating"],
+)
+def test_a_schedule_is_applied_at_every_step_also_after_resuming(
+    dataset, tmp_path, interrupted, schedule, expected
+):
+    assert len(dataset.split["train"]) == 180
+    whole = weighed(dataset, schedule)
+    uninterrupted = train_ensemble(dataset, whole, budget(epochs=5), STREAMS)
+    assert whole.seen == pytest.approx(expected)
+    interrupted(dataset, weighed(dataset, schedule), budget(epochs=5), STREAMS, tmp_path)
+    # A new process has a new loss, which starts from the first weights.
+    rest = weighed(dataset, schedule)
+    resumed = train_ensemble(dataset, rest, budget(epochs=5), STREAMS, tmp_path)
+    assert rest.seen == pytest.approx(expected[18:])
+    assert_same_run(uninterrupted, resumed)
+
+
+# --- one network under different dropout --------------------------------------------------------
+
+
+def passes_of(passes=3, dropout=0.5) -> Ensemble:
+    shape = Shape(features=4, hidden=8, layers=2, nodes=3, dropout=dropout)
+    return Ensemble(shape, [torch.Generator().manual_seed(0)], passes=passes)
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def test_passes_are_one_network_under_different_dropout():
+    ensemble, inputs = passes_of(), torch.randn(5, 4)
+    assert ensemble.members == 3
+    assert [len(weight) for weight in ensemble.weights] == [1, 1, 1]
+    once = passes_of(passes=1)
+    together = ensemble(inputs, generators(1, 2, 3))
+    assert together.shape == (3, 5, 3)
+    for member, seed in enumerate((1, 2, 3)):
+        torch.testing.assert_close(together[member], once(inputs, generators(seed))[0])
+    assert not torch.equal(together[0], together[1])
+    # Without dropout there is nothing to tell them apart.
+    plain = ensemble(inputs)
+    for member in range(3):
+        torch.testing.assert_close(plain[member], once(inputs)[0])
+
+
+def test_the_network_learns_from_the_mean_of_its_passes(dataset):
+    # The gradients, as Adam would hide a factor.
+    of_passes = budget(ensemble="dropout", members=4, epochs=1, batch_size=1000)
+    loss = RareNodeLoss(dataset.hierarchy)
+    features = torch.from_numpy(dataset.features)
+    run = training._Run.start(dataset, loss, of_passes, STREAMS, features)
+    rows = dataset.split["train"]
+    logged = run.train_epoch(0, rows).item()
+    found = [parameter.grad for parameter in run.ensemble.parameters()]
+
+    alone = training._Run.start(dataset, loss, budget(members=1), STREAMS, features).ensemble
+    targets = training.dense_rows(dataset.targets, rows)
+    losses = [
+        loss(alone(features[rows], [stream]), targets) for stream in STREAMS.dropout(4, 0, "cpu")
+    ]
+    mean = sum(losses) / 4
+    assert logged == pytest.approx(mean.item(), rel=1e-5)
+    for ours, expected in zip(
+        found, torch.autograd.grad(mean, list(alone.parameters())), strict=True
+    ):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_more_passes_do_not_make_the_loss_larger(dataset):
+    loss = RareNodeLoss(dataset.hierarchy)
+    few, many = (
+        train_ensemble(dataset, loss, budget(ensemble="dropout", members=m, epochs=1), STREAMS)
+        for m in (1, 8)
+    )
+    ratio = many.history["train_loss"][0] / few.history["train_loss"][0]
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
+def test_networks_learn_from_their_sum_and_passes_from_their_mean(dataset):
+    loss = RareNodeLoss(dataset.hierarchy)
+    networks = train_ensemble(dataset, loss, budget(members=4, epochs=1), STREAMS)
+    passes = train_ensemble(dataset, loss, budget(ensemble="dropout", members=4, epochs=1), STREAMS)
+    ratio = networks.history["train_loss"][0] / passes.history["train_loss"][0]
+    assert ratio == pytest.approx(4, rel=0.1)
+
+
+def test_predictions_with_dropout_are_reproducible_and_their_own(dataset):
+    of_passes = budget(ensemble="dropout", members=4, dropout=0.5)
+    ensemble = train_ensemble(dataset, RareNodeLoss(dataset.hierarchy), of_passes, STREAMS).ensemble
+    inputs = torch.from_numpy(dataset.features[dataset.split["test"]])
+
+    def predicted(part: str | None, batch_size: int = 512) -> torch.Tensor:
+        dropout = None
+        if part is not None:
+            dropout = prediction_dropout(of_passes, STREAMS, part, "cpu")
+        return ensemble.predict(inputs, dataset.hierarchy, batch_size, dropout)
+
+    assert torch.equal(predicted("test"), predicted("test"))
+    assert not torch.equal(predicted("test"), predicted("valid"))
+    assert not torch.allclose(predicted("test"), predicted(None), atol=1e-3)
+    assert dataset.hierarchy.is_coherent(predicted("test"))
+    # The mean over passes of each one's constrained probabilities.
+    streams = prediction_dropout(of_passes, STREAMS, "test", "cpu")
+    members = torch.sigmoid(ensemble(inputs, streams))
+    expected = dataset.hierarchy.max_over_descendants(members).mean(dim=0)
+    torch.testing.assert_close(predicted("test"), expected.detach())
+
+
+def test_only_a_dropout_ensemble_drops_units_to_predict():
+    assert prediction_dropout(budget(), STREAMS, "test", "cpu") is None
+    of_passes = budget(ensemble="dropout", members=5)
+    assert len(prediction_dropout(of_passes, STREAMS, "test", "cpu")) == 5
+
+
+def test_validation_of_a_dropout_ensemble_keeps_dropout_on(dataset):
+    loss = RareNodeLoss(dataset.hierarchy)
+    histories = [
+        train_ensemble(
+            dataset, loss, budget(ensemble="dropout", members=m, epochs=2), STREAMS
+        ).history
+        for m in (1, 4)
+    ]
+    assert (histories[0]["valid_disagreement"] == 0).all()
+    assert (histories[1]["valid_disagreement"] > 1e-4).all()
+
+
+def test_saved_and_loaded_passes_predict_the_same(tmp_path):
+    ensemble, inputs = passes_of(), torch.randn(5, 4)
+    ensemble.save(tmp_path)
+    description = json.loads((tmp_path / "ensemble.json").read_text())
+    assert (description["networks"], description["passes"]) == (1, 3)
+    loaded = Ensemble.load(tmp_path)
+    assert loaded.members == 3
+    expected = ensemble(inputs, generators(1, 2, 3))
+    assert torch.equal(loaded(inputs, generators(1, 2, 3)), expected)
+
+
+def test_a_dropout_ensemble_resumes_to_the_same_bits(dataset, tmp_path, interrupted):
+    of_passes = budget(ensemble="dropout", members=3, epochs=5)
+    loss = RareNodeLoss(dataset.hierarchy, focal=Focal("gmu"))
+    whole = train_ensemble(dataset, loss, of_passes, STREAMS)
+    interrupted(dataset, loss, of_passes, STREAMS, tmp_path)
+    assert_same_run(whole, train_ensemble(dataset, loss, of_passes, STREAMS, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("networks", "layers", "dropout", "found"),
+    [
+        (2, 1, 0.5, "2 networks, 1 hidden layers, dropout 0.5"),
+        (1, 0, 0.5, "1 networks, 0 hidden layers, dropout 0.5"),
+        (1, 1, 0.0, "1 networks, 1 hidden layers, dropout 0.0"),
+    ],
+)
+def test_message_of_passes_that_would_not_differ(networks, layers, dropout, found):
+    shape = Shape(features=4, hidden=8, layers=layers, nodes=3, dropout=dropout)
+    message = f"^3 passes need one network with hidden layers and dropout, found {found}$"
+    with pytest.raises(ValueError, match=message):
+        Ensemble(shape, generators(*range(networks)), passes=3)
+    assert Ensemble(shape, generators(*range(networks)), passes=1).members == networks
 
 
 # --- the ensemble itself ------------------------------------------------------------------------

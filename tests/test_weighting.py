@@ -1,5 +1,6 @@
-"""Node weights by hand, their range and order, and the released code's double counting."""
+"""Node weights by hand, their range and order; shifts, balance, and the released code's counts."""
 
+import math
 import re
 from itertools import pairwise
 
@@ -9,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarenodes.hierarchy import Hierarchy
-from rarenodes.weighting import MODES, node_weights, released_counts
+from rarenodes.weighting import (
+    MODES,
+    WEIGHTINGS,
+    DistributionBalance,
+    effective_number_weights,
+    logit_adjustment,
+    node_weights,
+    positive_ratio_weights,
+    released_counts,
+    tolerant_shift,
+    weights_by,
+)
 
 
 def weights(counts: list, num_examples: int, mode: str, floor: float = 0.25) -> list[float]:
@@ -122,6 +134,249 @@ def test_rarer_nodes_weigh_more_and_the_range_is_used(counts, mode, floor):
     assert found[0] == pytest.approx(floor + 100 / (classes * min(counts)), rel=1e-5)
 
 
+# Effective numbers
+
+
+def doubles(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_effective_number_by_hand():
+    # β = 1/2: E = 2 (1 − 2^−n) = 1, 3/2, 7/4; 1/E = 1, 2/3, 4/7, of mean 47/63.
+    found = effective_number_weights(doubles(1, 2, 3), beta=0.5)
+    assert found.tolist() == pytest.approx([63 / 47, 42 / 47, 36 / 47])
+
+
+def test_effective_number_of_nodes_without_examples():
+    # They weigh 1 and do not count in the mean: 1/E = 1 and 2/3, of mean 5/6.
+    found = effective_number_weights(doubles(0, 1, 0, 2), beta=0.5)
+    assert found.tolist() == pytest.approx([1, 6 / 5, 1, 4 / 5])
+    assert effective_number_weights(doubles(0, 0)).tolist() == [1, 1]
+
+
+def test_effective_number_of_beta_0_weighs_all_alike():
+    assert effective_number_weights(doubles(0, 1, 10, 1000), beta=0.0).tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_effective_number_of_beta_near_1_is_the_inverse_of_the_count(dtype):
+    counts = torch.tensor([1, 10, 1000, 25000], dtype=dtype)
+    inverse = 1 / counts
+    found = effective_number_weights(counts, beta=1 - 1e-12)
+    torch.testing.assert_close(found, inverse / inverse.mean(), rtol=1e-4, atol=0)
+
+
+def test_effective_number_hardly_tells_common_nodes_apart():
+    # Of 1 the effective number is 1, of many 1 / (1 − β).
+    once, often, oftener = effective_number_weights(doubles(1, 20_000, 40_000), 0.999).tolist()
+    assert often == pytest.approx(oftener, rel=1e-6)
+    assert once == pytest.approx(1000 * often, rel=1e-6)
+
+
+@given(st.lists(st.integers(1, 999), min_size=2, max_size=8, unique=True), st.floats(0.01, 0.9999))
+def test_effective_number_has_mean_1_and_rarer_nodes_weigh_no_less(counts, beta):
+    found = effective_number_weights(doubles(*sorted(counts)), beta)
+    assert found.mean().item() == pytest.approx(1)
+    assert all(rarer >= commoner for rarer, commoner in pairwise(found.tolist()))
+
+
+# Ratio of negatives to positives
+
+
+def test_positive_ratio_by_hand():
+    found = positive_ratio_weights(doubles(1, 10, 50, 80), 100)
+    assert found.tolist() == pytest.approx([99, 9, 1, 0.25])
+
+
+def test_positive_ratio_is_capped():
+    assert positive_ratio_weights(doubles(1, 2, 10), 1000).tolist() == pytest.approx([100, 100, 99])
+    found = positive_ratio_weights(doubles(1, 2, 10), 1000, cap=500.0)
+    assert found.tolist() == pytest.approx([500, 499, 99])
+
+
+def test_positive_ratio_of_nodes_that_are_never_or_always_positive_is_1():
+    assert positive_ratio_weights(doubles(0, 20, 10), 20, cap=0.5).tolist() == [1, 1, 0.5]
+
+
+@given(st.lists(st.integers(1, 59), min_size=1, max_size=8))
+def test_positive_ratio_gives_both_classes_the_same_weight(counts):
+    weight = positive_ratio_weights(doubles(*counts), 60)
+    torch.testing.assert_close(weight * doubles(*counts), 60 - doubles(*counts))
+
+
+# By name
+
+
+def test_weights_by_name():
+    counts = torch.tensor([50, 25, 0, 5])
+    expected = {
+        "class-wise": node_weights(counts, 100, "class-wise", 0.25),
+        "binary": node_weights(counts, 100, "binary", 0.25),
+        "effective-number": effective_number_weights(counts, 0.999),
+        "positive-ratio": positive_ratio_weights(counts, 100, 100.0),
+    }
+    assert set(expected) == set(WEIGHTINGS)
+    for mode, weight in expected.items():
+        assert weights_by(mode, counts, 100).tolist() == weight.tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "expected"),
+    [
+        ("class-wise", {"floor": 1}, [1, 11]),
+        ("binary", {"floor": 0.5}, [0.5, 10.5]),
+        ("effective-number", {"beta": 0}, [1, 1]),
+        ("positive-ratio", {"cap": 3}, [1, 3]),
+    ],
+)
+def test_options_by_name(mode, options, expected):
+    # With two nodes K is 2 in either mode: w = 1, 10, which rescales to a range of 10.
+    found = weights_by(mode, torch.tensor([50, 5]), 100, **options)
+    assert found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mode", WEIGHTINGS)
+class TestEveryWeighting:
+    def test_rarer_nodes_weigh_more_on_the_whole(self, mode):
+        found = weights_by(mode, torch.tensor([90, 40, 10, 3, 1]), 100).tolist()
+        assert all(commoner < rarer for commoner, rarer in pairwise(found))
+        assert min(found) > 0
+
+    def test_order_of_nodes_does_not_matter(self, mode):
+        counts, order = torch.tensor([90, 0, 10, 100, 1]), [3, 1, 4, 0, 2]
+        found = weights_by(mode, counts[order], 100)
+        torch.testing.assert_close(found, weights_by(mode, counts, 100)[order])
+
+    def test_types(self, mode):
+        counts = torch.tensor([90, 0, 10, 100, 1])
+        found = weights_by(mode, counts, 100)
+        assert found.dtype == torch.float32
+        wide = weights_by(mode, counts.double(), 100)
+        assert wide.dtype == torch.float64
+        torch.testing.assert_close(found.double(), wide, rtol=1e-5, atol=0)
+        assert counts.tolist() == [90, 0, 10, 100, 1]
+
+    def test_message_of_a_bad_count(self, mode):
+        with pytest.raises(ValueError, match=r"^counts must be at least 0, found -2.0$"):
+            weights_by(mode, doubles(1, -2), 10)
+
+    def test_message_of_an_unknown_option(self, mode):
+        with pytest.raises(ValueError, match=f"^weighting mode '{mode}' has no option 'power': "):
+            weights_by(mode, torch.tensor([1]), 10, power=2.0)
+
+    def test_message_of_an_option_that_is_no_number(self, mode):
+        option = {"effective-number": "beta", "positive-ratio": "cap"}.get(mode, "floor")
+        message = f"option '{option}' of weighting mode '{mode}' must be a number, found None"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            weights_by(mode, torch.tensor([1]), 10, **{option: None})
+
+
+# Shifts of logits
+
+
+def test_logit_adjustment_by_hand():
+    found = logit_adjustment(doubles(1, 20, 50, 80), 100)
+    assert found.tolist() == pytest.approx([-math.log(99), -math.log(4), 0, math.log(4)])
+    assert logit_adjustment(doubles(20), 100, 0.5).tolist() == pytest.approx([-math.log(2)])
+    assert logit_adjustment(doubles(0, 20), 100, 0.0).tolist() == [0, 0]
+
+
+def test_logit_adjustment_of_nodes_that_are_never_or_always_positive():
+    # As if half an example were: 1/2 of 10, and 19/2.
+    found = logit_adjustment(doubles(0, 10), 10)
+    assert found.tolist() == pytest.approx([-math.log(19), math.log(19)])
+    assert logit_adjustment(doubles(0, 1), 1).tolist() == [0, 0]
+
+
+def test_logit_adjustment_makes_the_best_constant_logit_0():
+    # Cross-entropy at z + shift is least where sigmoid(z + shift) is the node's frequency: at z = 0.
+    counts = doubles(3, 40, 95)
+    z = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    p = torch.sigmoid(z + logit_adjustment(counts, 100))
+    loss = -(counts * p.log() + (100 - counts) * (1 - p).log()).sum()
+    (gradient,) = torch.autograd.grad(loss, z)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-10)
+
+
+def test_tolerant_shift_by_hand():
+    # ν = −κ b, b = −log(1/π − 1), and −ν is added. π = 1/100: b = −log 99; π = 4/5: b = log 4.
+    found = tolerant_shift(doubles(1, 80), 100)
+    assert found.tolist() == pytest.approx([-0.05 * math.log(99), 0.05 * math.log(4)])
+    found = tolerant_shift(doubles(1), 100, kappa=0.2)
+    assert found.tolist() == pytest.approx([-0.2 * math.log(99)])
+
+
+@pytest.mark.parametrize("shift", [logit_adjustment, tolerant_shift])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+def test_shifts_are_finite_rise_with_frequency_and_keep_the_type(shift, dtype):
+    found = shift(torch.tensor([0, 1, 7, 59_999, 60_000]).to(dtype), 60_000)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert found.isfinite().all()
+    assert (found.diff() > 0).all()
+
+
+# Distribution balance
+
+
+def test_distribution_balance_by_hand():
+    # 1/n = 1/8, 1/2, 1. Labels 0 and 1: P_I = 5/8, r = 1/5, 4/5, 8/5. Label 0 alone: r = 1, 4, 8.
+    balance = DistributionBalance(doubles(8, 2, 1), alpha=0.3, beta=2.0, mu=0.5)
+    ratios = doubles(0.2, 0.8, 1.6, 1, 4, 8).view(2, 3)
+    found = balance.weight(torch.tensor([[1, 1, 0], [1, 0, 0]]))
+    torch.testing.assert_close(found, 0.3 + 1 / (1 + torch.exp(-2 * (ratios - 0.5))))
+
+
+def test_distribution_balance_defaults():
+    found = DistributionBalance(doubles(4, 1)).weight(torch.tensor([[1, 1]]))
+    # r = 1/5, which is μ, and 4/5.
+    assert found.tolist()[0] == pytest.approx([0.6, 0.1 + 1 / (1 + math.exp(-6))])
+
+
+def test_distribution_balance_without_a_positive_node_is_the_largest():
+    found = DistributionBalance(doubles(8, 2, 1), alpha=0.5).weight(torch.zeros(2, 3))
+    assert found.tolist() == [[1.5] * 3] * 2
+
+
+def test_distribution_balance_of_nodes_without_examples_is_the_largest():
+    balance = DistributionBalance(doubles(8, 0, 2), alpha=0.5)
+    without = DistributionBalance(doubles(8, 2), alpha=0.5)
+    # Also where such a node is positive, in examples that were not counted.
+    for label in (0, 1):
+        found = balance.weight(torch.tensor([[1, label, 0], [1, label, 1], [0, label, 0]]))
+        assert found[:, 1].tolist() == [1.5] * 3
+        expected = without.weight(torch.tensor([[1, 0], [1, 1], [0, 0]]))
+        torch.testing.assert_close(found[:, [0, 2]], expected)
+
+
+def test_distribution_balance_of_a_node_alone_in_its_examples():
+    # r = 1 whatever its count.
+    found = DistributionBalance(doubles(8, 2, 1)).weight(torch.eye(3))
+    expected = torch.full((3,), 0.1 + 1 / (1 + math.exp(-8)), dtype=torch.float64)
+    torch.testing.assert_close(found.diagonal(), expected)
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=4, max_size=4),
+    st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=5),
+)
+def test_distribution_balance_is_in_range_and_of_each_example_alone(counts, targets):
+    balance = DistributionBalance(doubles(*counts))
+    targets = torch.tensor(targets)
+    found = balance.weight(targets)
+    assert ((found >= 0.1) & (found <= 1.1)).all()
+    alone = torch.cat([balance.weight(row.view(1, -1)) for row in targets])
+    torch.testing.assert_close(found, alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_distribution_balance_of_any_type(dtype):
+    targets = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    expected = DistributionBalance(doubles(8, 2, 0)).weight(targets)
+    found = DistributionBalance(torch.tensor([8, 2, 0])).weight(targets.to(dtype))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected)
+
+
 # The released code's counts
 
 
@@ -185,3 +440,61 @@ def test_message_of_no_examples(num_examples):
 def test_message_of_a_negative_count():
     with pytest.raises(ValueError, match=r"^counts must be at least 0, found -2$"):
         node_weights(torch.tensor([1, -2, 3]), 10)
+
+
+def test_message_of_an_unknown_mode_by_name():
+    message = (
+        "unknown weighting mode 'inverse': known are class-wise, binary, effective-number, "
+        "positive-ratio"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        weights_by("inverse", torch.tensor([1]), 10)
+
+
+def test_message_of_an_option_of_another_mode():
+    message = "weighting mode 'binary' has no option 'beta': it has floor=0.25"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        weights_by("binary", torch.tensor([1]), 10, beta=0.9)
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, math.nan])
+def test_message_of_a_bad_beta(beta):
+    message = f"beta must be at least 0 and below 1, found {beta}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        effective_number_weights(torch.tensor([1]), beta)
+
+
+@pytest.mark.parametrize("cap", [0.0, -1.0, math.nan])
+def test_message_of_a_bad_cap(cap):
+    message = f"the cap of weights must be above 0, found {cap}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        positive_ratio_weights(torch.tensor([1]), 10, cap)
+
+
+@pytest.mark.parametrize("function", [positive_ratio_weights, logit_adjustment, tolerant_shift])
+def test_messages_of_impossible_counts(function):
+    with pytest.raises(ValueError, match=r"^counts must be at most the 10 examples, found 11$"):
+        function(torch.tensor([1, 11]), 10)
+    with pytest.raises(ValueError, match=r"^counts must be at least 0, found none$"):
+        function(torch.tensor([]), 10)
+    with pytest.raises(ValueError, match=r"^counts must be at least 0, found nan$"):
+        function(torch.tensor([1, math.nan]), 10)
+    with pytest.raises(ValueError, match=r"at least one training example, found 0$"):
+        function(torch.tensor([0]), 0)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "mu"), [(-0.1, 10.0, 0.2), (0.1, 0.0, 0.2), (0.1, 10.0, math.nan)]
+)
+def test_message_of_a_bad_distribution_balance(alpha, beta, mu):
+    message = (
+        "distribution balance needs alpha of at least 0, beta above 0 and a finite mu, found "
+        f"{alpha}, {beta} and {mu}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        DistributionBalance(doubles(1, 2), alpha, beta, mu)
+
+
+def test_message_of_counts_that_cannot_be_balanced():
+    with pytest.raises(ValueError, match=r"^counts must be at least 0, found -1.0$"):
+        DistributionBalance(doubles(1, -1))

@@ -2,23 +2,21 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
-from rarenodes.comparison import compare
 from rarenodes.datasets import source_names
-from rarenodes.evaluation import evaluate
-from rarenodes.experiment import discard_checkpoints, train
 from rarenodes.folders import StageFailed, empty_folder, replace_folder
-from rarenodes.preparation import prepare
 from rarenodes.results import Results
 from rarenodes.settings import SettingsError
 from rarenodes.study import Study
-from rarenodes.tables import seed_summary
+from rarenodes.tables import seed_summary, write_table
 from rarenodes.training import TrainingError
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -33,7 +31,8 @@ class Stage:
         about: one line for the command's help.
         items: what the stage is run for: `dataset`, `variant`.
         folders: output folders by parameter name, given the study and the items.
-        run: does the work without a notebook, given the study, the items and the folders.
+        run: does the work without a notebook, given the study, the items and the folders; None
+            where there is nothing but the notebook.
 
     """
 
@@ -41,7 +40,18 @@ class Stage:
     about: str
     items: tuple[str, ...]
     folders: Callable[..., dict[str, Path]]
-    run: Callable[..., object]
+    run: Callable[..., object] | None
+
+
+def _lazily(module: str, name: str) -> Callable[..., object]:
+    """A function of the library, imported when it is called.
+
+    In the pipeline it is the notebook's kernel that calls it; this process need not wait for what
+    it imports.
+    """
+    return lambda *given, **named: getattr(import_module(f"rarenodes.{module}"), name)(
+        *given, **named
+    )
 
 
 STAGES = {
@@ -53,14 +63,16 @@ STAGES = {
             "folder": study.reports("prepare", dataset),
             "processed": study.prepared(dataset),
         },
-        lambda study, dataset, folder, processed: prepare(study, dataset, processed),
+        lambda study, dataset, folder, processed: _lazily("preparation", "prepare")(
+            study, dataset, processed
+        ),
     ),
     "train": Stage(
         "02_train.ipynb",
         "train all seeds of a variant on a prepared data set",
         ("dataset", "variant"),
         lambda study, dataset, variant: {"folder": study.results(dataset, variant)},
-        train,
+        _lazily("experiment", "train"),
     ),
     "evaluate": Stage(
         "03_evaluate.ipynb",
@@ -70,14 +82,28 @@ STAGES = {
             "folder": study.reports("evaluate", dataset),
             "training": study.reports("train", dataset),
         },
-        evaluate,
+        _lazily("evaluation", "evaluate"),
     ),
     "compare": Stage(
         "04_compare.ipynb",
         "compare variants over all data sets, with verdicts",
         (),
         lambda study: {"folder": study.reports("compare")},
-        compare,
+        _lazily("comparison", "compare"),
+    ),
+    "audit": Stage(
+        "05_audit.ipynb",
+        "say what each switch of the released code does",
+        (),
+        lambda study: {"folder": study.reports("audit")},
+        _lazily("audit", "audit"),
+    ),
+    "gallery": Stage(
+        "07_gallery.ipynb",
+        "show what each loss and each weight does",
+        (),
+        lambda study: {"folder": study.reports("gallery")},
+        None,
     ),
 }
 
@@ -104,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, stage in STAGES.items():
+        if stage.run is None:
+            continue
         command = commands.add_parser(name, help=stage.about)
         for item in stage.items:
             command.add_argument(item)
@@ -114,9 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     notebook.set_defaults(command=_run_stage_notebook)
     everything = commands.add_parser("run", help="prepare, train and print the scores")
     everything.add_argument("--datasets", nargs="+", help="only these")
-    everything.add_argument("--variants", nargs="+", help="only these")
+    everything.add_argument("--variants", nargs="+", help="only these, or others of the catalogue")
+    everything.add_argument("--table", metavar="STEM", help="also write all scores as a table")
     everything.set_defaults(command=_run_all)
-    commands.add_parser("variants", help="list the study's variants").set_defaults(
+    commands.add_parser("variants", help="list all variants, with sources").set_defaults(
         command=_variants
     )
     commands.add_parser("sources", help="list the sources of data").set_defaults(command=_sources)
@@ -161,7 +190,7 @@ def _run_stage_notebook(options: argparse.Namespace) -> None:
     items = dict(zip(stage.items, options.items, strict=True))
     _check_items(study, items)
     folders = {
-        name: path.relative_to(study.folder)
+        name: Path(os.path.relpath(path, study.folder))
         for name, path in stage.folders(study, *items.values()).items()
     }
     run_notebook(NOTEBOOKS / stage.notebook, items, folders, study.folder)
@@ -171,7 +200,7 @@ def _run_stage_notebook(options: argparse.Namespace) -> None:
 def _run_all(options: argparse.Namespace) -> None:
     study = Study(options.params)
     datasets = options.datasets or list(study.parameters.datasets)
-    variants = options.variants or list(study.parameters.variants)
+    variants = options.variants or list(study.variants)
     for dataset in datasets:
         _check_items(study, {"dataset": dataset})
         for variant in variants:
@@ -189,6 +218,8 @@ def _run_all(options: argparse.Namespace) -> None:
         "macro_f1_all_half",
     ]
     print(scores[shown].to_markdown(floatfmt=".4f"))
+    if options.table:
+        write_table(scores.reset_index(), Path(options.table))
 
 
 def _summary(study: Study, datasets: Sequence[str], variants: Sequence[str]) -> pd.DataFrame:
@@ -209,12 +240,11 @@ def _check_items(study: Study, items: dict[str, str]) -> None:
 
 def _tidy(stage: Stage, study: Study, items: dict[str, str]) -> None:
     if stage is STAGES["train"]:
-        discard_checkpoints(study, items["dataset"], items["variant"])
+        _lazily("experiment", "discard_checkpoints")(study, items["dataset"], items["variant"])
 
 
 def _variants(options: argparse.Namespace) -> None:
-    for name, variant in Study(options.params).parameters.variants.items():
-        print(f"{name:28} {variant.about}")
+    print(Study(options.params).variant_table().to_markdown(index=False))
 
 
 def _sources(options: argparse.Namespace) -> None:
@@ -222,9 +252,10 @@ def _sources(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    parameters = Study(options.params).parameters
+    study = Study(options.params)
+    parameters = study.parameters
     print(
-        f"{options.params}: {len(parameters.datasets)} data sets, {len(parameters.variants)} "
+        f"{options.params}: {len(parameters.datasets)} data sets, {len(study.variants)} "
         f"variants, {parameters.training.seeds} seeds of {parameters.training.members} members"
     )
 

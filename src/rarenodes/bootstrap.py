@@ -143,7 +143,7 @@ def bootstrap_scores(
     targets: Targets,
     weights: Float[np.ndarray, "replicates _"],
     *,
-    threshold: float | Sequence[float] = 0.5,
+    threshold: float | Sequence[float | Float[np.ndarray, " _"]] = 0.5,
     groups: Mapping[str, Bool[np.ndarray, " nodes"]] | None = None,
     ranking: bool = True,
     pooled_ranking: bool = False,
@@ -166,7 +166,8 @@ def bootstrap_scores(
         targets: 0/1, `[examples, nodes]`, dense or sparse.
         weights: `[replicates, examples]` from `example_weights`, the same for all variants of a
             comparison.
-        threshold: predicted is what lies above it; one for all seeds or one for each.
+        threshold: predicted is what lies above it; one number, or for each seed one number or
+            `[nodes]`.
         groups: further groups of nodes by name, such as rarity bins.
         ranking: also macro average precision, which takes most of the time and is the same at every
             threshold.
@@ -178,7 +179,7 @@ def bootstrap_scores(
 
     Raises:
         ValueError: shapes that differ, probabilities that are not numbers, no positive at all, a
-            group with the name of a built-in one.
+            group with the name of a built-in one, thresholds that do not fit seeds or nodes.
 
     """
     if weights.shape[1] != targets.shape[0]:
@@ -187,12 +188,12 @@ def bootstrap_scores(
         )
     if not targets.sum():
         raise ValueError("no node has a positive example: there is nothing to score")
-    thresholds = np.broadcast_to(np.asarray(threshold, np.float32), len(probabilities))
+    thresholds = _thresholds(threshold, len(probabilities), targets.shape[1])
     chunks, values = list(_chunks(weights)), []
     for seed, level in zip(probabilities, thresholds, strict=True):
         scores, dense = checked(seed, targets)
         masks = _groups(dense, groups or {})
-        scorer = _Scorer(scores, dense, level, masks, ranking, pooled_ranking)
+        scorer = _Scorer(scores, dense, level.astype(scores.dtype), masks, ranking, pooled_ranking)
         values.append(np.concatenate([scorer.scores(chunk) for chunk in chunks], axis=1).T)
     values = np.stack(values).astype(np.float64)
     names = _columns(masks, ranking, pooled_ranking)
@@ -271,9 +272,11 @@ def compare(
         family: the columns (measure, nodes) compared. Holm's correction is over all rows returned, so
             fix the family before looking and pass no more than it.
         confidence: of the intervals, each taken alone.
-        seeds: by variant, weights from `seed_weights`, each variant's own draw, so that intervals
-            and p-values also cover the randomness of training. Without, they hold for the trained
-            networks at hand.
+        seeds: by variant, weights from `seed_weights`, so that intervals and p-values also cover
+            the randomness of training. The same draw for two variants whose seeds are pairs, which
+            began from the same initial weights and saw the same batches: what a seed does to both
+            then cancels. A draw of its own for a variant whose seeds have no partners. Without,
+            intervals hold for the trained networks at hand.
 
     Returns:
         A row per (variant, column): `variant`, `baseline`, `measure`, `nodes`, `score`,
@@ -415,7 +418,7 @@ class _Scorer:
         self,
         scores: np.ndarray,
         targets: np.ndarray,
-        threshold: np.floating,
+        threshold: np.ndarray,
         masks: Mapping[str, np.ndarray],
         ranking: bool,
         pooled_ranking: bool,
@@ -461,6 +464,23 @@ class _Scorer:
         micro = precision_recall_f1(*map(self.groups.sums, (tp, fp, positives - tp)))
         pooled = [] if self.pooled is None else [self.pooled.average_precision(weights)]
         return np.concatenate([*macro, *micro, *pooled])
+
+
+def _thresholds(
+    given: float | Sequence[float | np.ndarray], seeds: int, nodes: int
+) -> list[np.ndarray]:
+    """For each seed one threshold `[]` or one for each node `[nodes]`."""
+    levels = [given] * seeds if np.isscalar(given) else given
+    if len(levels) != seeds:
+        raise ValueError(f"{len(levels)} thresholds are given, but there are {seeds} seeds")
+    levels = [np.asarray(level, dtype=float) for level in levels]
+    for seed, level in enumerate(levels):
+        if level.shape not in ((), (nodes,)):
+            raise ValueError(
+                f"thresholds of seed {seed} have shape {level.shape}; expected one number or "
+                f"one for each of the {nodes} nodes"
+            )
+    return levels
 
 
 def _columns(

@@ -80,7 +80,7 @@ def compare(study: Study, folder: Path) -> Comparison:
 def compare_datasets(study: Study) -> Comparison:
     """Read every data set's evaluation and put them side by side."""
     settings = study.parameters.evaluation
-    if len(study.parameters.variants) < 2:
+    if len(study.variants) < 2:
         raise SettingsError(
             f"{study.params_file}: variants: a comparison needs at least two, found one"
         )
@@ -97,7 +97,7 @@ def compare_datasets(study: Study) -> Comparison:
     ]
     baseline = settings.baseline
     return Comparison(
-        main=main_table(differences, baseline, list(study.parameters.variants)),
+        main=main_table(differences, baseline, list(study.variants)),
         differences=differences,
         across=_across(study, differences),
         verdicts=verdicts(differences, baseline),

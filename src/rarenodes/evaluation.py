@@ -113,7 +113,7 @@ def evaluate(study: Study, name: str, folder: Path, training: Path) -> Evaluatio
         write_table(values, folder / "tables" / table)
     (folder / "metrics.json").write_text(json.dumps(headline(evaluation), indent=1) + "\n")
     training.mkdir(parents=True, exist_ok=True)
-    for variant in study.parameters.variants:
+    for variant in study.variants:
         executed = study.results(name, variant) / "02_train.ipynb"
         if executed.exists():
             shutil.copyfile(executed, training / f"{variant}.ipynb")
@@ -139,9 +139,7 @@ def headline(evaluation: Evaluation) -> dict[str, dict[str, float]]:
 def evaluate_dataset(study: Study, name: str) -> Evaluation:
     """Score and compare all variants of the study on a data set they were trained on."""
     dataset = Dataset.load(study.prepared(name))
-    results = {
-        variant: Results.load(study.results(name, variant)) for variant in study.parameters.variants
-    }
+    results = {variant: Results.load(study.results(name, variant)) for variant in study.variants}
     for variant, result in results.items():
         if result.probabilities is None:
             raise SettingsError(
@@ -175,20 +173,16 @@ def _differences(
     )
     seeds = None
     if all(len(result.seeds) > 1 for result in results.values()):
-        seeds = {
-            variant: seed_weights(
-                len(result.seeds),
-                settings.resamples,
-                numpy_stream(root, "bootstrap", name, "seeds of", variant),
-            )
-            for variant, result in results.items()
-        }
+        seeds = _seed_weights(study, name, results)
     references = {settings.baseline: list(results)} if len(results) > 1 else {}
     for variant, reference in settings.contrasts.items():
         references.setdefault(reference, [reference]).append(variant)
 
     def compared(
-        at: str, thresholds: Mapping[str, Sequence[float]], family: Family, ranking: bool
+        at: str,
+        thresholds: Mapping[str, float | Sequence[np.ndarray]],
+        family: Family,
+        ranking: bool,
     ) -> list[pd.DataFrame]:
         scores = {
             variant: bootstrap_scores(
@@ -212,12 +206,10 @@ def _differences(
             for reference, variants in references.items()
         ]
 
-    half = {variant: [HALF] * len(result.seeds) for variant, result in results.items()}
+    half = dict.fromkeys(results, HALF)
     tables = compared("half", half, (*AT_HALF, *WITHOUT_THRESHOLD), ranking=True)
-    tuned = {
-        variant: result.seeds["threshold_tuned"].tolist() for variant, result in results.items()
-    }
-    if not any(np.isnan(thresholds).any() for thresholds in tuned.values()):
+    if not any(result.nodes["threshold_tuned"].isna().any() for result in results.values()):
+        tuned = {variant: _tuned_thresholds(result) for variant, result in results.items()}
         tables += compared("tuned", tuned, AT_TUNED, ranking=False)
     if not tables:
         return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
@@ -228,6 +220,27 @@ def _differences(
         lambda p: holm(p.to_numpy())
     )
     return table[DIFFERENCE_COLUMNS]
+
+
+def _seed_weights(study: Study, name: str, results: Mapping[str, Results]) -> dict[str, np.ndarray]:
+    """One draw of seeds for all variants with equally many, as their seeds are pairs.
+
+    A seed starts from the same weights and sees the same batches in every variant. Variants with
+    different numbers of seeds share no draw: between them, seeds are drawn independently.
+    """
+    root, replicates = study.parameters.seed, study.parameters.evaluation.resamples
+    draws = {
+        number: seed_weights(
+            number, replicates, numpy_stream(root, "bootstrap", name, "seeds", number)
+        )
+        for number in {len(result.seeds) for result in results.values()}
+    }
+    return {variant: draws[len(result.seeds)] for variant, result in results.items()}
+
+
+def _tuned_thresholds(result: Results) -> list[np.ndarray]:
+    """For each seed `[evaluated nodes]`, thresholds tuned on validation data."""
+    return [of_seed.to_numpy() for _, of_seed in result.nodes.groupby("seed")["threshold_tuned"]]
 
 
 def _rare(result: Results) -> np.ndarray:

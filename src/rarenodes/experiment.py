@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import pandas as pd
 import torch
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.ensemble import Ensemble
+from rarenodes.forest import fit_forest
 from rarenodes.results import Results
 from rarenodes.scoring import Predictions, node_table, score_run
 from rarenodes.study import Study, TrainingSettings
-from rarenodes.training import Streams, train_ensemble
-from rarenodes.variants import build_loss
+from rarenodes.training import Streams, prediction_dropout, train_ensemble
+from rarenodes.variants import build_loss, resampled
 
 
 def train(study: Study, name: str, variant: str, folder: Path) -> Results:
@@ -24,28 +25,20 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     safe. Wall times go to `scratch/run_log.csv`, which is no result.
     """
     dataset = Dataset.load(study.prepared(name))
-    training = study.training(name, variant)
+    settings, training = study.variant(variant), study.training(name, variant)
     torch.set_num_threads(training.threads)
     nodes = node_table(dataset, training.fit_on)
+    run = _train_networks if settings.forest is None else _fit_forest
     tables, rows, histories, probabilities = [], [], [], []
     for seed in range(training.seeds):
         started = time.monotonic()
-        trained = train_ensemble(
-            dataset,
-            build_loss(study.variant(variant), dataset, training.fit_on),
-            training,
-            Streams(study.parameters.seed, name, variant, seed),
-            study.checkpoint(dataset, name, variant, seed),
-        )
+        predictions, history = run(study, dataset, name, variant, seed, folder)
         _note_wall_time(study, name, variant, seed, time.monotonic() - started)
-        predictions = _predict(trained.ensemble, dataset, training)
-        table, pooled = score_run(dataset, predictions, nodes)
+        table, pooled = score_run(dataset, predictions, nodes, settings.threshold)
         tables.append(table.assign(seed=seed))
         rows.append({"seed": seed, **pooled})
-        histories.append(trained.history.assign(seed=seed))
+        histories.append(history.assign(seed=seed))
         probabilities.append(predictions.test)
-        if training.keep_ensembles:
-            trained.ensemble.save(folder / f"ensemble-{seed}")
     results = Results(
         nodes=pd.concat(tables, ignore_index=True),
         seeds=pd.DataFrame(rows),
@@ -63,18 +56,54 @@ def discard_checkpoints(study: Study, name: str, variant: str) -> None:
         shutil.rmtree(study.checkpoint(dataset, name, variant, seed), ignore_errors=True)
 
 
-def _predict(ensemble: Ensemble, dataset: Dataset, training: TrainingSettings) -> Predictions:
-    device = ensemble.weights[0].device
+def _train_networks(
+    study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
+) -> tuple[Predictions, pd.DataFrame]:
+    settings, training = study.variant(variant), study.training(name, variant)
+    streams = Streams(study.parameters.seed, name, variant, seed)
+    examples = resampled(settings, dataset, training.fit_on, streams.resampling())
+    trained = train_ensemble(
+        examples,
+        build_loss(settings, examples, training.fit_on),
+        training,
+        streams,
+        study.checkpoint(dataset, name, variant, seed),
+    )
+    if training.keep_ensembles:
+        trained.ensemble.save(folder / f"ensemble-{seed}")
+    device = str(trained.ensemble.weights[0].device)
 
     def probabilities(part: str) -> np.ndarray:
         features = torch.from_numpy(dataset.features[dataset.split[part]]).to(device)
-        predicted = ensemble.predict(features, dataset.hierarchy).cpu().numpy()
-        return np.ascontiguousarray(predicted[:, dataset.evaluated])
+        dropout = prediction_dropout(training, streams, part, device)
+        return trained.ensemble.predict(features, dataset.hierarchy, dropout=dropout).cpu().numpy()
 
-    held_out = "valid" not in training.fit_on and len(dataset.split["valid"]) > 0
-    return Predictions(
-        valid=probabilities("valid") if held_out else None, test=probabilities("test")
+    return _predictions(dataset, training, probabilities), trained.history
+
+
+def _fit_forest(
+    study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
+) -> tuple[Predictions, pd.DataFrame]:
+    settings, training = study.variant(variant), study.training(name, variant)
+    streams = Streams(study.parameters.seed, name, variant, seed)
+    examples = resampled(settings, dataset, training.fit_on, streams.resampling())
+    forest = fit_forest(examples, settings.forest, training.fit_on, streams.forest())
+    predictions = _predictions(
+        dataset, training, lambda part: forest.predict(dataset.features[dataset.split[part]])
     )
+    return predictions, pd.DataFrame(columns=["epoch", "train_loss"])
+
+
+def _predictions(
+    dataset: Dataset, training: TrainingSettings, probabilities: Callable[[str], np.ndarray]
+) -> Predictions:
+    """Predictions for the evaluated nodes, on validation data only where these are held out."""
+    held_out = "valid" not in training.fit_on and len(dataset.split["valid"]) > 0
+
+    def evaluated(part: str) -> np.ndarray:
+        return np.ascontiguousarray(probabilities(part)[:, dataset.evaluated])
+
+    return Predictions(valid=evaluated("valid") if held_out else None, test=evaluated("test"))
 
 
 def _note_wall_time(study: Study, name: str, variant: str, seed: int, seconds: float) -> None:

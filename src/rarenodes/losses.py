@@ -1,18 +1,23 @@
 """The coherent binary cross-entropy, and the weighted, focal loss for rare nodes built on it."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from rarenodes.element_losses import bce
 from rarenodes.hierarchy import Hierarchy
 from rarenodes.kernels import EdgePlan, fused_rare_node_loss, kernel_available
+from rarenodes.schedules import Moment, Schedule
 from rarenodes.uncertainty import KINDS, uncertainty
 
 Logits = Float[Tensor, "members batch nodes"]
 Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
+Reduction = Literal["per example", "sum", "mean"]
 
 
 def coherent_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logits:
@@ -39,12 +44,6 @@ def coherent_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logi
     """
     coherent = hierarchy.max_over_agreeing_descendants(logits, targets)
     return bce(coherent, targets)
-
-
-def bce(logits: Logits, targets: Targets) -> Logits:
-    """Plain binary cross-entropy from logits `[..., batch, nodes]`, element by element."""
-    targets = targets.to(logits.dtype).expand_as(logits)
-    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -95,17 +94,29 @@ class RareNodeLoss(nn.Module):
         focal: the focal term, or None.
         evaluated: `[nodes]` bool, nodes that count; None means all. The others still pass their
             scores up.
-        coherent: whether the maximum constraint is part of the loss; without it this is plain
-            binary cross-entropy, for networks that are made coherent only when they predict.
+        coherent: whether the maximum constraint is part of the loss; without it the loss is of each
+            node's own logit, for networks that are made coherent only when they predict.
+        element: what a logit costs given its target, element by element: binary cross-entropy, or
+            another of `rarenodes.element_losses`.
+        shift: `[nodes]`, added to the coherent logits in the loss, not when predicting; None
+            means 0.
+        balance: gives a further weight `[batch, nodes]` from the targets; None means 1.
+        mixture: `λ`, the share of this loss; the rest, `1 − λ`, is the same loss with no weights
+            of any kind. In [0, 1].
+        schedule: how node weights change while training, see `at`; None means they stay.
+        reduction: `per example` as above; or, as the released code of arXiv 2602.08986 does, the
+            `sum` or the `mean` over members, examples and evaluated nodes.
 
     Raises:
-        ValueError: a weight or mask that is not `[nodes]`, or a weight that is negative.
+        ValueError: a weight, shift or mask that is not `[nodes]`, a weight that is negative, a
+            mixture outside [0, 1], or an unknown reduction.
 
     """
 
     positive_weight: Tensor | None
     negative_weight: Tensor | None
     evaluated: Tensor | None
+    shift: Tensor | None
 
     def __init__(
         self,
@@ -116,71 +127,126 @@ class RareNodeLoss(nn.Module):
         evaluated: Bool[Tensor, " nodes"] | None = None,
         *,
         coherent: bool = True,
+        element: Callable[[Logits, Targets], Logits] = bce,
+        shift: Float[Tensor, " nodes"] | None = None,
+        balance: Callable[[Targets], Float[Tensor, "batch nodes"]] | None = None,
+        mixture: float = 1.0,
+        schedule: Schedule | None = None,
+        reduction: Reduction = "per example",
     ):
         super().__init__()
+        if not 0 <= mixture <= 1:
+            raise ValueError(f"the mixture must be in [0, 1], found {mixture}")
+        if reduction not in get_args(Reduction):
+            raise ValueError(
+                f"unknown reduction {reduction!r}: known are {', '.join(get_args(Reduction))}"
+            )
         self.hierarchy = hierarchy
         self.focal = focal
         self.coherent = coherent
-        named = {
-            "positive_weight": positive_weight,
-            "negative_weight": negative_weight,
-            "evaluated": evaluated,
-        }
-        for name, value in named.items():
+        self.element = element
+        self.balance = balance
+        self.mixture = mixture
+        self.schedule = schedule
+        self.reduction = reduction
+        weights = {"positive_weight": positive_weight, "negative_weight": negative_weight}
+        for name, value in weights.items():
+            _check_per_node(name, value, len(hierarchy))
+            _check_weight(name, value)
+            self.register_buffer(name, value)
+            # Where a schedule starts from.
+            self.register_buffer(f"first_{name}", value, persistent=False)
+        for name, value in {"evaluated": evaluated, "shift": shift}.items():
             _check_per_node(name, value, len(hierarchy))
             self.register_buffer(name, value)
+
+    def at(self, moment: Moment) -> None:
+        """Set the node weights to what the schedule says of this moment of the training."""
+        if self.schedule is None:
+            return
+        for name in ("positive_weight", "negative_weight"):
+            first = getattr(self, f"first_{name}")
+            if first is not None:
+                setattr(self, name, self.schedule.weights(first, moment))
 
     def forward(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         """Loss of a batch: logits `[members, batch, nodes]`, targets `[batch, nodes]` → scalar.
 
-        On the CPU in single precision a compiled kernel computes it with its gradient in one pass;
-        elsewhere it is the sum of `elements`, which is also what the kernel is tested against.
+        Binary cross-entropy on the CPU in single precision is computed with its gradient in one
+        pass by a compiled kernel; everything else is the sum of `elements`, which is also what the
+        kernel is tested against.
         """
-        if kernel_available(logits):
-            focal = self.focal
-            return fused_rare_node_loss(
-                logits,
-                targets,
-                EdgePlan.of(self.hierarchy),
-                self.positive_weight,
-                self.negative_weight,
-                None if focal is None else (focal.uncertainty, focal.power, focal.floor),
-                self.evaluated,
-                coherent=self.coherent,
-            )
-        return self.reference(logits, targets)
+        by_tensors = self.element is not bce or self.shift is not None or self.balance is not None
+        if by_tensors or not kernel_available(logits):
+            return self.reference(logits, targets)
+        loss = self._fused(logits, targets, weighted=True) if self.mixture > 0 else 0.0
+        if self.mixture < 1:
+            unweighted = self._fused(logits, targets, weighted=False)
+            loss = self.mixture * loss + (1 - self.mixture) * unweighted
+        return loss if self.reduction == "per example" else loss * self._scale(logits)
 
     def reference(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         """The same loss by tensor operations, on any device and in any precision."""
         loss = self.elements(logits, targets)
         if self.evaluated is not None:
             loss = loss[..., self.evaluated]
-        return loss.sum(dim=-1).mean(dim=-1).sum()
+        return loss.sum(dim=-1).mean(dim=-1).sum() * self._scale(logits)
 
     def elements(self, logits: Logits, targets: Targets) -> Logits:
         """Weighted loss of every member, example and node, evaluated or not."""
         _check_batch(logits, targets, len(self.hierarchy))
+        scores = logits
         if self.coherent:
-            loss = coherent_bce(logits, targets, self.hierarchy)
-        else:
-            loss = bce(logits, targets)
+            scores = self.hierarchy.max_over_agreeing_descendants(logits, targets)
+        if self.shift is not None:
+            scores = scores + self.shift.to(scores)
+        loss = self.element(scores, targets)
         weight = self.element_weight(logits, targets)
         return loss if weight is None else loss * weight
 
     def element_weight(
         self, logits: Logits, targets: Targets
     ) -> Float[Tensor, "batch nodes"] | None:
-        """Product of node weight and focal weight `[batch, nodes]`, or None where all are 1."""
-        weight = None
+        """What multiplies the loss of each example and node, or None where that is 1 everywhere.
+
+        The product of node weight, focal weight and balance, mixed with 1.
+        """
+        factors = []
         if self.positive_weight is not None or self.negative_weight is not None:
             one = logits.new_ones(())
             positive = one if self.positive_weight is None else self.positive_weight.to(logits)
             negative = one if self.negative_weight is None else self.negative_weight.to(logits)
-            weight = torch.where(targets.bool(), positive, negative)
+            factors.append(torch.where(targets.bool(), positive, negative))
         if self.focal is not None:
-            focal = self.focal.weight(logits)
-            weight = focal if weight is None else weight * focal
-        return weight
+            factors.append(self.focal.weight(logits))
+        if self.balance is not None:
+            factors.append(self.balance(targets).to(logits))
+        if not factors:
+            return None
+        weight = math.prod(factors)
+        return weight if self.mixture == 1 else self.mixture * weight + (1 - self.mixture)
+
+    def _fused(self, logits: Logits, targets: Targets, *, weighted: bool) -> Float[Tensor, ""]:
+        focal = self.focal if weighted else None
+        return fused_rare_node_loss(
+            logits,
+            targets,
+            EdgePlan.of(self.hierarchy),
+            self.positive_weight if weighted else None,
+            self.negative_weight if weighted else None,
+            None if focal is None else (focal.uncertainty, focal.power, focal.floor),
+            self.evaluated,
+            coherent=self.coherent,
+        )
+
+    def _scale(self, logits: Logits) -> float:
+        """From the sum over nodes and members of the mean over examples to the reduction asked."""
+        members, batch, nodes = logits.shape
+        if self.reduction == "per example":
+            return 1.0
+        if self.reduction == "sum":
+            return float(batch)
+        return 1 / (members * (nodes if self.evaluated is None else int(self.evaluated.sum())))
 
 
 def _check_batch(logits: Tensor, targets: Tensor, nodes: int) -> None:
@@ -197,5 +263,8 @@ def _check_per_node(name: str, value: Tensor | None, nodes: int) -> None:
         return
     if tuple(value.shape) != (nodes,):
         raise ValueError(f"{name} must have shape ({nodes},), found {tuple(value.shape)}")
-    if value.is_floating_point() and not (value >= 0).all():
+
+
+def _check_weight(name: str, value: Tensor | None) -> None:
+    if value is not None and not (value >= 0).all():
         raise ValueError(f"{name} must be at least 0, found {value.min().item()}")

@@ -123,31 +123,6 @@ def precision_recall_f1(
     return _ratio(tp, tp + fp), _ratio(tp, tp + fn), _ratio(2 * tp, 2 * tp + fp + fn)
 
 
-def recall_at_precision(
-    scores: Scores, targets: Targets, precision: float
-) -> Float[np.ndarray, " nodes"]:
-    """The largest recall that any threshold of the node's own reaches with at least this precision.
-
-    Args:
-        scores: `[examples, nodes]`.
-        targets: 0/1, same shape.
-        precision: in [0, 1].
-
-    Returns:
-        `[nodes]` in [0, 1]: 0 where no threshold is precise enough, NaN where there is no positive.
-
-    Raises:
-        ValueError: shapes that differ, scores that are not numbers, a precision outside [0, 1].
-
-    """
-    scores, targets = checked(scores, targets)
-    _check_precision(precision)
-    result = np.full(scores.shape[1], np.nan)
-    for node in np.flatnonzero(targets.any(axis=0)):
-        result[node] = _curve(scores[:, node], targets[:, node]).recall_at(precision)
-    return result
-
-
 def score_nodes(probabilities: Scores, targets: Targets, threshold: float = 0.5) -> pd.DataFrame:
     """Everything the study keeps about each node, from which macro and micro scores follow.
 
@@ -242,26 +217,6 @@ def micro_average_precision(scores: Scores, targets: Targets) -> float:
     """
     curve = _pooled_curve(scores, targets)
     return float(np.mean(curve.hits / curve.predicted)) if len(curve.hits) else float("nan")
-
-
-def micro_recall_at_precision(scores: Scores, targets: Targets, precision: float) -> float:
-    """The largest pooled recall that one threshold for all nodes reaches with this precision.
-
-    Args:
-        scores: `[examples, nodes]`.
-        targets: 0/1, same shape.
-        precision: the least pooled (micro) precision, in [0, 1].
-
-    Returns:
-        In [0, 1]: 0 where no threshold is precise enough, NaN without any positive.
-
-    Raises:
-        ValueError: shapes that differ, scores that are not numbers, a precision outside [0, 1].
-
-    """
-    _check_precision(precision)
-    curve = _pooled_curve(scores, targets)
-    return curve.recall_at(precision) if len(curve.hits) else float("nan")
 
 
 class MatchedRecall(NamedTuple):
@@ -388,30 +343,63 @@ def threshold_sweep(
     return pd.DataFrame(table)
 
 
-def tuned_threshold(
-    probabilities: Scores, targets: Targets, thresholds: Sequence[float] = THRESHOLDS
-) -> float:
-    """The one threshold for all nodes that maximises macro F1 over the nodes with positives.
+def tuned_thresholds(
+    probabilities: Scores,
+    targets: Targets,
+    groups: Int[np.ndarray, " nodes"],
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Float[np.ndarray, " nodes"]:
+    """For every group of nodes the threshold that maximises its own macro F1, by node.
 
-    To be tuned on validation examples and used on test examples.
+    To be tuned on validation examples and used on test examples. The mean of F1 is over the nodes of
+    a group that have positives. Of equally good thresholds a group takes the one nearest to that of
+    all nodes together (which is the largest of those equally good for all), and the larger of two as
+    near. So a group without positives, or with positives that no threshold finds, has the threshold
+    of all.
+
+    Why the nearest: with few positives many thresholds are equally good. For a node's only positive
+    all are that lie between its score and the next one below. The largest would be just below the
+    one score that was seen, and miss every positive that scores less; the nearest departs from what
+    all nodes say only as far as the group's own examples demand.
+
+    Thresholds that differ between nodes need not leave predictions coherent: a node may be predicted
+    where its parent, with a higher threshold, is not. Scores of single nodes do not depend on that.
 
     Args:
         probabilities: `[examples, nodes]` of the validation part.
         targets: 0/1, same shape.
+        groups: `[nodes]`, a number for each node, the same for the nodes of a group: constant for
+            one threshold, depths, or all different.
         thresholds: the grid searched; by default 0.01 to 0.99 by 0.01, and a few nearer 0 and 1.
 
     Returns:
-        The best threshold; of equally good ones the largest, which predicts least.
+        `[nodes]`, each node's threshold.
 
     Raises:
         ValueError: shapes that differ, probabilities that are not numbers, no positive at all.
 
     """
-    sweep = threshold_sweep(probabilities, targets, thresholds)
-    f1 = sweep["macro_f1_with_positives"].to_numpy()
-    if np.isnan(f1).all():
+    scores, targets = checked(probabilities, targets)
+    if not targets.any():
         raise ValueError("no node has a positive example: there is no F1 to tune a threshold by")
-    return float(sweep["threshold"].to_numpy()[f1 >= f1.max() - 1e-12].max())
+    grid = np.sort(thresholds)
+    tp, predicted = _counts_above(scores, targets, grid.astype(scores.dtype))
+    support = targets.sum(axis=0)[:, None]
+    # F1 is 0 without positives, and sums rank thresholds as means do.
+    _, _, f1 = precision_recall_f1(tp, predicted - tp, support - tp)
+    of_all = grid[_best(f1.sum(axis=0))].max()
+    names, group = np.unique(groups, return_inverse=True)
+    by_group = np.zeros((len(names), len(grid)))
+    np.add.at(by_group, group, f1)
+    distance = np.where(_best(by_group), np.abs(grid - of_all), np.inf)
+    return np.where(_best(-distance), grid, -np.inf).max(axis=1)[group]
+
+
+def _best(
+    values: Float[np.ndarray, "*groups thresholds"],
+) -> Bool[np.ndarray, "*groups thresholds"]:
+    """Whether a value is its row's largest, but for rounding."""
+    return values >= values.max(axis=-1, keepdims=True) - 1e-12
 
 
 # --- calibration --------------------------------------------------------------------------------
@@ -459,29 +447,6 @@ def calibration(
     )
 
 
-def expected_calibration_error(calibration: pd.DataFrame) -> float:
-    """Mean distance of predicted probability and observed frequency, each bin by its count.
-
-    As nearly all pairs are easy negatives, it is small whatever the rare nodes do: compare
-    variants with it, and read the table of bins before believing it.
-
-    Args:
-        calibration: table of `calibration`.
-
-    Returns:
-        In [0, 1]; NaN for a table without pairs.
-
-    Source:
-        Naeini, Cooper, Hauskrecht, AAAI 2015, with bins even in log-odds instead of probability.
-
-    """
-    filled = calibration[calibration["count"] > 0]
-    if filled.empty:
-        return float("nan")
-    distance = (filled["mean_predicted"] - filled["observed_frequency"]).abs()
-    return float(np.average(distance, weights=filled["count"]))
-
-
 # --- shared -------------------------------------------------------------------------------------
 
 
@@ -495,10 +460,6 @@ class _Curve(NamedTuple):
     scores: np.ndarray
     hits: np.ndarray  # positives that score at least this
     predicted: np.ndarray  # examples that score at least this
-
-    def recall_at(self, precision: float) -> float:
-        qualifies = self.hits[self.hits / self.predicted >= precision]
-        return float(qualifies[-1] / len(self.hits)) if len(qualifies) else 0.0
 
 
 def _curve(scores: np.ndarray, targets: np.ndarray) -> _Curve:

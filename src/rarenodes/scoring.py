@@ -1,6 +1,7 @@
 """From a run's predictions to its score tables: a row per node, and a row of pooled scores."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,11 @@ from jaxtyping import Float
 from rarenodes import metrics
 from rarenodes.datasets.dataset import Dataset
 
-# Thresholds at which every run is scored: the paper's, and one tuned on validation data.
+# Every run is scored at the paper's threshold and at thresholds tuned on validation data.
 HALF = 0.5
+
+# Which nodes share a tuned threshold: all, those of one depth, or none.
+ThresholdScope = Literal["dataset", "depth", "node"]
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,46 @@ def node_table(dataset: Dataset, fit_on: list[str]) -> pd.DataFrame:
     )
 
 
-def tune_threshold(dataset: Dataset, predictions: Predictions) -> float:
-    """The threshold with the best macro F1 on validation data; NaN where there are none."""
+def tune_thresholds(
+    dataset: Dataset, predictions: Predictions, per: ThresholdScope = "dataset"
+) -> Float[np.ndarray, " nodes"]:
+    """For each evaluated node the threshold that is best on validation data.
+
+    Best is the macro F1 of the nodes that share a threshold, over those with validation positives.
+    Depths and nodes without any take the threshold of the data set; of equally good thresholds
+    they take the one nearest to it (`rarenodes.metrics.tuned_thresholds` says why).
+
+    Thresholds of single nodes are tuned on few positives where nodes are rare: whether they carry
+    over to test data is for the scores to show.
+
+    Args:
+        dataset: gives targets and depths.
+        predictions: of a run.
+        per: the nodes that share a threshold.
+
+    Returns:
+        `[evaluated nodes]`; NaN where no validation data were held out.
+
+    Raises:
+        ValueError: an unknown scope, or no validation positive at all.
+
+    """
+    depth = dataset.hierarchy.depth.numpy()[dataset.evaluated]
+    groups = {"dataset": np.zeros_like(depth), "depth": depth, "node": np.arange(len(depth))}
+    if per not in groups:
+        known = ", ".join(map(repr, get_args(ThresholdScope)))
+        raise ValueError(f"thresholds per {per!r}: expected one of {known}")
     if predictions.valid is None:
-        return float("nan")
+        return np.full(len(depth), np.nan)
     targets = dataset.targets[dataset.split["valid"]][:, dataset.evaluated]
-    return metrics.tuned_threshold(predictions.valid, targets)
+    return metrics.tuned_thresholds(predictions.valid, targets, groups[per])
 
 
 def score_run(
-    dataset: Dataset, predictions: Predictions, nodes: pd.DataFrame
+    dataset: Dataset,
+    predictions: Predictions,
+    nodes: pd.DataFrame,
+    per: ThresholdScope = "dataset",
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Score tables of one run on the test part.
 
@@ -62,28 +96,31 @@ def score_run(
         dataset: gives the targets.
         predictions: of the run.
         nodes: from `node_table`.
+        per: the nodes that share a tuned threshold.
 
     Returns:
         A table with a row per evaluated node: the columns of `nodes`, average_precision,
-        brier_score, and true_positives, false_positives and false_negatives at one half (`_half`)
-        and at the tuned threshold (`_tuned`, missing without validation data). And pooled scores
-        by name.
+        brier_score, threshold_tuned, and true_positives, false_positives and false_negatives at one
+        half (`_half`) and at the node's tuned threshold (`_tuned`). And pooled scores by name;
+        threshold_tuned among them is missing where nodes have thresholds of their own. Without
+        validation data everything tuned is missing.
 
     """
     targets = dataset.targets[dataset.split["test"]][:, dataset.evaluated]
-    threshold = tune_threshold(dataset, predictions)
+    thresholds = tune_thresholds(dataset, predictions, per)
     table = nodes.copy()
     scores = metrics.score_nodes(predictions.test, targets, HALF)
     table[["average_precision", "brier_score"]] = scores[["average_precision", "brier_score"]]
+    table["threshold_tuned"] = thresholds
     pooled = {
-        "threshold_tuned": threshold,
+        "threshold_tuned": float(thresholds[0]) if per == "dataset" else float("nan"),
         "micro_average_precision": metrics.micro_average_precision(predictions.test, targets),
     }
     for convention in ("all", "with_positives"):
         pooled[f"macro_average_precision_{convention}"] = metrics.macro(
             scores["average_precision"].to_numpy(), nodes["test_positives"].to_numpy(), convention
         )
-    for name, at in (("half", HALF), ("tuned", threshold)):
+    for name, at in (("half", np.full_like(thresholds, HALF)), ("tuned", thresholds)):
         counts = _counts(predictions.test, targets, at)
         for count, values in counts.items():
             table[f"{count}_{name}"] = values
@@ -91,11 +128,13 @@ def score_run(
     return table, pooled
 
 
-def _counts(probabilities, targets, threshold: float) -> dict[str, np.ndarray]:
+def _counts(
+    probabilities, targets, thresholds: Float[np.ndarray, " nodes"]
+) -> dict[str, np.ndarray]:
     names = ("true_positives", "false_positives", "false_negatives")
-    if np.isnan(threshold):
+    if np.isnan(thresholds).any():
         return {name: np.full(targets.shape[1], np.nan) for name in names}
-    counts = metrics.confusion_counts(probabilities, targets, threshold)
+    counts = metrics.confusion_counts(probabilities, targets, thresholds)
     return dict(zip(names, counts, strict=True))
 
 

@@ -20,6 +20,10 @@ from rarenodes.training import Budget
 from rarenodes.variants import VariantSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Training settings that one run does not depend on.
+NO_PART_OF_A_RUN = {"seeds", "keep_probabilities", "keep_ensembles"}
+# Settings of a variant that are for readers, looked at after the training, or merged into these.
+NO_PART_OF_A_LOSS = {"about", "source", "threshold", "training"}
 PACKAGES = ("torch", "numba", "numpy", "scipy", "pandas", "scikit-learn", "simple-icd-10-cm")
 
 
@@ -79,25 +83,55 @@ class EvaluationSettings(Settings):
     equivalence: float = Field(default=0.01, ge=0)
 
 
+class AuditSettings(Settings):
+    """Which variants differ by one switch.
+
+    Attributes:
+        there: variants in order, each with one switch more than the one before it.
+        back: variant: the one of which it undoes a switch.
+        imputation: variants whose networks are also shown test data with missing values filled as
+            the released code does; their `training.keep_ensembles` must be on.
+
+    """
+
+    there: list[str] = Field(min_length=2)
+    back: dict[str, str] = Field(default_factory=dict)
+    imputation: list[str] = Field(default_factory=list)
+
+
+class Catalogue(Settings):
+    """Further variants by name, from a file of their own or another study's `params.yaml`."""
+
+    variants: dict[str, VariantSettings]
+
+
 class Parameters(Settings):
     """The whole of a `params.yaml`.
 
     Attributes:
         seed: the root of every random stream.
         data: folder with `raw/` and `processed/`, relative to the study's.
+        reports: folder of what people read, relative to the study's.
         datasets: data sets by name.
-        variants: variants by name.
+        variants: the variants that are trained and compared, by name; where there are none here,
+            all of the catalogue.
+        catalogue: files with further `variants`, relative to the study's folder: each can be
+            trained by name, and compared once its entry is moved here.
         training: the budget all share unless they say otherwise.
         evaluation: how results are compared.
+        audit: what `05_audit` compares; only where that is run.
 
     """
 
     seed: int = Field(ge=0)
     data: str = "data"
+    reports: str = "reports"
     datasets: dict[str, DatasetSettings] = Field(min_length=1)
-    variants: dict[str, VariantSettings] = Field(min_length=1)
+    variants: dict[str, VariantSettings] = Field(default_factory=dict)
+    catalogue: list[str] = Field(default_factory=list)
     training: TrainingSettings
     evaluation: EvaluationSettings
+    audit: AuditSettings | None = None
 
 
 class Study:
@@ -107,8 +141,8 @@ class Study:
         params: path of a `params.yaml`; its folder is the study's.
 
     Raises:
-        SettingsError: the file is missing or no YAML mapping, or a setting is unknown, of the
-            wrong type or out of range; one line a fault.
+        SettingsError: the file or one of its catalogue is missing or no YAML mapping, or a setting
+            is unknown, of the wrong type or out of range; one line a fault.
 
     """
 
@@ -116,6 +150,8 @@ class Study:
         self.params_file = Path(params)
         self.folder = self.params_file.parent
         self.parameters = read_settings(Parameters, _read_yaml(self.params_file), str(params))
+        self.catalogue = self._read_catalogue()
+        self.variants = self.parameters.variants or self.catalogue
         self._check_names()
 
     @classmethod
@@ -131,11 +167,29 @@ class Study:
 
     def dataset(self, name: str) -> DatasetSettings:
         """Settings of a data set; a `SettingsError` names the nearest known one."""
-        return self._named("data set", "datasets", name)
+        known = self.parameters.datasets
+        if name not in known:
+            raise unknown_name("data set", name, known, str(self.params_file))
+        return known[name]
 
     def variant(self, name: str) -> VariantSettings:
-        """Settings of a variant; a `SettingsError` names the nearest known one."""
-        return self._named("variant", "variants", name)
+        """Settings of a variant of the study or its catalogue, or an error with the nearest name."""
+        known = self.variants | self.catalogue
+        if name not in known:
+            raise unknown_name("variant", name, known, str(self.params_file))
+        return known[name]
+
+    def variant_table(self) -> pd.DataFrame:
+        """Every variant that can be trained by name: what it is, whose, and whether it is compared."""
+        known = self.variants | self.catalogue
+        return pd.DataFrame(
+            {
+                "variant": list(known),
+                "what it is": [variant.about for variant in known.values()],
+                "source": [variant.source for variant in known.values()],
+                "compared": ["yes" if name in self.variants else "" for name in known],
+            }
+        )
 
     def training(self, dataset: str, variant: str) -> TrainingSettings:
         """The study's training settings, with those of the data set and of the variant on top."""
@@ -165,14 +219,15 @@ class Study:
 
     def reports(self, stage: str, *item: str) -> Path:
         """Folder of what people read of a stage."""
-        return self.folder.joinpath("reports", stage, *item)
+        path = self.folder.joinpath(self.parameters.reports, stage, *item)
+        return Path(os.path.normpath(path))
 
     def checkpoint(self, dataset: Dataset, name: str, variant: str, seed: int) -> Path:
         """Scratch folder of an unfinished run, keyed by all that the run depends on."""
         parts = {
             "data": dataset.checksum(),
-            "variant": self.variant(variant).model_dump(exclude={"about"}),
-            "training": self.training(name, variant).model_dump(),
+            "variant": self.variant(variant).model_dump(exclude=NO_PART_OF_A_LOSS),
+            "training": self.training(name, variant).model_dump(exclude=NO_PART_OF_A_RUN),
             "root seed": self.parameters.seed,
             "run": [name, variant, seed],
         }
@@ -194,15 +249,40 @@ class Study:
         }
         return pd.DataFrame({"value": values})
 
-    def _named(self, what: str, group: str, name: str) -> Any:
-        known = getattr(self.parameters, group)
-        if name not in known:
-            raise unknown_name(what, name, known, str(self.params_file))
-        return known[name]
+    def _read_catalogue(self) -> dict[str, VariantSettings]:
+        found: dict[str, VariantSettings] = {}
+        for name in self.parameters.catalogue:
+            path = Path(os.path.normpath(self.folder / name))
+            try:
+                variants = _read_yaml(path).get("variants")
+            except SettingsError as error:
+                raise SettingsError(f"{self.params_file}: catalogue: {error}") from None
+            if not isinstance(variants, dict):
+                raise SettingsError(f"{path}: variants: expected a mapping of names to variants")
+            known = self.parameters.variants | found
+            for variant, settings in read_settings(
+                Catalogue, {"variants": variants}, str(path)
+            ).variants.items():
+                if known.get(variant, settings) != settings:
+                    raise SettingsError(
+                        f"{path}: variants: {variant!r} is defined differently elsewhere "
+                        f"({self.params_file}, or its catalogue); give one of the two another name"
+                    )
+                if variant not in self.parameters.variants:
+                    found[variant] = settings
+        return found
 
     def _check_names(self) -> None:
-        for group in ("datasets", "variants"):
-            for name in getattr(self.parameters, group):
+        if not self.variants:
+            raise SettingsError(
+                f"{self.params_file}: variants: expected at least one, here or in the catalogue"
+            )
+        groups = {
+            "datasets": self.parameters.datasets,
+            "variants": [*self.variants, *self.catalogue],
+        }
+        for group, names in groups.items():
+            for name in names:
                 if not NAME.fullmatch(name):
                     raise SettingsError(
                         f"{self.params_file}: {group}: expected a name of letters, digits, _ and -, "
@@ -214,14 +294,25 @@ class Study:
                 raise SettingsError(
                     f"{self.params_file}: evaluation.contrasts: {variant!r} is compared with itself"
                 )
-        for name in (evaluation.baseline, *evaluation.contrasts, *evaluation.contrasts.values()):
-            self.variant(name)
+        compared = [evaluation.baseline, *evaluation.contrasts, *evaluation.contrasts.values()]
+        if self.parameters.audit is not None:
+            audit = self.parameters.audit
+            compared += [*audit.there, *audit.back, *audit.back.values(), *audit.imputation]
+        for name in compared:
+            if name not in self.variants:
+                raise unknown_name("variant", name, self.variants, str(self.params_file))
+        for variant in [] if self.parameters.audit is None else self.parameters.audit.imputation:
+            if not all(self.training(d, variant).keep_ensembles for d in self.parameters.datasets):
+                raise SettingsError(
+                    f"{self.params_file}: audit.imputation: the networks of {variant!r} are needed: "
+                    f"set variants.{variant}.training.keep_ensembles to true"
+                )
         for name, dataset in self.parameters.datasets.items():
             where = f"{self.params_file}: datasets.{name}"
             if dataset.source not in source_names():
                 raise unknown_name("source", dataset.source, source_names(), where)
             read_settings(options_of(dataset.source), dataset.options, f"{where}.options")
-            for variant in self.parameters.variants:
+            for variant in self.variants | self.catalogue:
                 self.training(name, variant)
 
 

@@ -166,10 +166,14 @@ def _paths(dataset: Dataset, row: int) -> list[str]:
     return paths
 
 
+# Settings of a variant that are shown above the table, or merged into the others.
+HEADINGS = ("about", "source", "training")
+
+
 def settings_table(*groups: Settings) -> pd.DataFrame:
-    """Settings and their values."""
-    values = {key: value for group in groups for key, value in group.model_dump().items()}
-    shown = {key: str(value) for key, value in values.items() if key not in ("about", "training")}
+    """Settings and their values, without those that are not used."""
+    values = {k: v for group in groups for k, v in group.model_dump(exclude_none=True).items()}
+    shown = {key: str(value) for key, value in values.items() if key not in HEADINGS}
     return pd.DataFrame({"value": shown})
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.ensemble import Ensemble, Shape
 from rarenodes.losses import RareNodeLoss
 from rarenodes.randomness import numpy_stream, torch_stream
+from rarenodes.schedules import Moment
 from rarenodes.settings import Settings
 from rarenodes.uncertainty import mutual_information
 
@@ -43,7 +44,9 @@ class Budget(Settings):
         hidden: units of every hidden layer.
         layers: hidden layers.
         dropout: probability of dropping a hidden unit.
-        members: member networks.
+        members: members of the ensemble.
+        ensemble: what members are: `networks`, each with weights of its own, or one network under
+            different `dropout`, which then stays on for predicting.
         fit_on: parts of the split to train on.
         device: `auto`, `cpu` or `cuda`.
 
@@ -57,13 +60,25 @@ class Budget(Settings):
     layers: int = Field(default=2, ge=0)
     dropout: float = Field(default=0.7, ge=0, lt=1)
     members: int = Field(gt=0)
+    ensemble: Literal["networks", "dropout"] = "networks"
     fit_on: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The named random streams of one training run: one root seed, data set, variant, seed number."""
+    """The named random streams of one training run.
+
+    Variants share them: runs of two variants with one seed number start from the same weights and
+    see the same batches and dropout, so that they differ by the variant alone.
+
+    Attributes:
+        root: the study's seed.
+        dataset: name of the data set.
+        variant: name of the variant, for messages.
+        seed: number of the run.
+
+    """
 
     root: int
     dataset: str
@@ -74,7 +89,7 @@ class Streams:
         return f"{self.dataset} {self.variant} seed {self.seed}"
 
     def initial_weights(self, members: int) -> list[Generator]:
-        """One generator a member, on the CPU, so that a GPU starts from the same weights."""
+        """One generator a network, on the CPU, so that a GPU starts from the same weights."""
         return [torch_stream(*self._name("weights"), m) for m in range(members)]
 
     def dropout(self, members: int, epoch: int, device: str) -> list[Generator]:
@@ -83,12 +98,25 @@ class Streams:
             torch_stream(*self._name("dropout"), m, epoch, device=device) for m in range(members)
         ]
 
+    def prediction(self, members: int, part: str, device: str) -> list[Generator]:
+        """One generator a member, for predicting a part of the split with dropout."""
+        name = self._name("prediction")
+        return [torch_stream(*name, m, part, device=device) for m in range(members)]
+
+    def resampling(self) -> np.random.Generator:
+        """What is drawn when training examples are resampled."""
+        return numpy_stream(*self._name("resampling"))
+
+    def forest(self) -> int:
+        """The seed of a forest, for a library that takes one."""
+        return int(numpy_stream(*self._name("forest")).integers(2**31))
+
     def order(self, rows: Int[np.ndarray, " rows"], epoch: int) -> Int[np.ndarray, " rows"]:
         """The examples in this epoch's random order, the same for all members."""
         return numpy_stream(*self._name("order"), epoch).permutation(rows)
 
     def _name(self, purpose: str) -> tuple[int | str, ...]:
-        return (self.root, "train", self.dataset, self.variant, self.seed, purpose)
+        return (self.root, "train", self.dataset, self.seed, purpose)
 
 
 @dataclass
@@ -129,7 +157,8 @@ def train_ensemble(
 
     Args:
         dataset: features, targets and split.
-        loss: maps logits `[members, batch, nodes]` and targets `[batch, nodes]` to a scalar.
+        loss: maps logits `[members, batch, nodes]` and targets `[batch, nodes]` to a scalar. Where
+            members are passes of one network, their mean is what it learns from.
         budget: sizes, rates and number of epochs.
         streams: the run's random streams.
         checkpoint: folder for the state at the end of an epoch, written every half minute and at
@@ -153,15 +182,22 @@ def train_ensemble(
         mean_loss = _finite_mean(losses, epoch, streams)
         scores = run.validate() if _is_due(epoch, budget.epochs, VALIDATIONS) else {}
         run.history.append({"epoch": epoch + 1, "train_loss": mean_loss, **scores})
-        if _is_due(epoch, budget.epochs, 4):
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in run.history[-1].items() if k != "epoch")
-            log.info("%s: epoch %d of %d, %s", streams, epoch + 1, budget.epochs, shown)
+        run.report(run.history[-1])
         if checkpoint is not None and time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             run.save(checkpoint)
             saved_at = time.monotonic()
     if checkpoint is not None:
         run.save(checkpoint)
     return Trained(run.ensemble, pd.DataFrame(run.history))
+
+
+def prediction_dropout(
+    budget: Budget, streams: Streams, part: str, device: str
+) -> list[Generator] | None:
+    """Dropout for predicting a part of the split: none, unless it is what makes the ensemble."""
+    if budget.ensemble == "networks":
+        return None
+    return streams.prediction(budget.members, part, device)
 
 
 def dense_rows(
@@ -200,7 +236,11 @@ class _Run:
             nodes=len(dataset.hierarchy),
             dropout=budget.dropout,
         )
-        ensemble = Ensemble(shape, streams.initial_weights(budget.members)).to(features.device)
+        networks, passes = budget.members, 1
+        if budget.ensemble == "dropout":
+            networks, passes = passes, networks
+        ensemble = Ensemble(shape, streams.initial_weights(networks), passes=passes)
+        ensemble = ensemble.to(features.device)
         adam = torch.optim.Adam(
             ensemble.parameters(),
             lr=budget.learning_rate,
@@ -213,10 +253,12 @@ class _Run:
         """One pass over the examples; the loss of every step."""
         device = self.features.device
         dropout = self.streams.dropout(self.budget.members, epoch, str(device))
+        batches = list(_batches(order, self.budget.batch_size))
         losses = []
-        for rows in _batches(order, self.budget.batch_size):
+        for step, rows in enumerate(batches):
             inputs, targets = self._batch(rows)
-            loss = self.loss(self.ensemble(inputs, dropout), targets)
+            self.loss.at(Moment(epoch, self.budget.epochs, step, len(batches)))
+            loss = self.loss(self.ensemble(inputs, dropout), targets) / self.ensemble.passes
             self.adam.zero_grad()
             loss.backward()
             self.adam.step()
@@ -232,10 +274,12 @@ class _Run:
         evaluated = torch.from_numpy(self.dataset.evaluated).to(self.features.device)
         unweighted = RareNodeLoss(self.dataset.hierarchy, evaluated=evaluated)
         elements = self.budget.members * int(evaluated.sum())
+        device = str(self.features.device)
+        dropout = prediction_dropout(self.budget, self.streams, "valid", device)
         total_bce = total_disagreement = 0.0
         for batch in _batches(rows, self.budget.batch_size):
             inputs, targets = self._batch(batch)
-            logits = self.ensemble(inputs)
+            logits = self.ensemble(inputs, dropout)
             disagreement = mutual_information(torch.sigmoid(logits))[..., evaluated]
             total_bce += unweighted(logits, targets).item() / elements * len(batch)
             total_disagreement += disagreement.mean().item() * len(batch)
@@ -243,6 +287,14 @@ class _Run:
             "valid_bce": total_bce / len(rows),
             "valid_disagreement": total_disagreement / len(rows),
         }
+
+    def report(self, row: Mapping[str, int | float]) -> None:
+        """Log the scores of an epoch, for a few epochs in all."""
+        if _is_due(row["epoch"] - 1, self.budget.epochs, 4):
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+            log.info(
+                "%s: epoch %d of %d, %s", self.streams, row["epoch"], self.budget.epochs, shown
+            )
 
     def _batch(self, rows: Int[np.ndarray, " rows"]) -> tuple[Tensor, Tensor]:
         inputs = self.features[torch.from_numpy(rows).to(self.features.device)]
@@ -272,7 +324,10 @@ class _Run:
             self.adam.state[parameter] = {
                 key: tensors[f"{key}.{i}"].to(device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
-        log.info("resumed after epoch %d", len(self.history))
+        log.debug("resumed after epoch %d", len(self.history))
+        # A resumed run leaves the log of one that was never interrupted.
+        for row in self.history:
+            self.report(row)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {}

@@ -8,6 +8,7 @@ import torch
 from rarenodes.datasets import benchmarks, load_dataset, options_of, raw_files
 from rarenodes.datasets.benchmarks import PairOptions, UnverifiedOptions
 from rarenodes.datasets.raw_files import ChecksumError, RawFile
+from rarenodes.settings import SettingsError
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("HMC_DATA_DIR", REPOSITORY.parent / "shared" / "hmc"))
@@ -66,6 +67,36 @@ def test_missing_values_and_scale_come_from_train_and_valid(small):
     }
 
 
+def test_the_released_code_fills_the_test_part_with_its_own_means(small):
+    test = HEADER + "?,red,?,A\n100,?,?,B\n40,blue,?,A\n"
+    root = small({**PARTS, "test": test})
+    ours = load_dataset("cellcycle_GO", root)
+    released = load_dataset("cellcycle_GO", root, options={"imputation": "released"})
+    np.testing.assert_array_equal(released.features[:4], ours.features[:4])
+    # x: (100 + 40) / 2; blue: 0, its mean 1/2, 1; the last has no value in test and is constant.
+    x = (np.array([70, 100, 40]) - 3) / np.sqrt(2)
+    blue = (np.array([0, 1 / 2, 1]) - 1 / 3) / np.sqrt(1 / 6)
+    expected = np.column_stack([x, -blue, blue, np.zeros(3)])
+    np.testing.assert_allclose(released.features[4:], expected, rtol=1e-6, atol=1e-6)
+    assert released.card["options"] == {"imputation": "released"}
+    assert released.card["missing_values_in_test"] == 5
+
+
+def test_a_column_unknown_in_the_whole_test_part_keeps_the_mean_of_train(small):
+    root = small({**PARTS, "test": HEADER + "?,red,5,A\n?,blue,5,B\n"})
+    dataset = load_dataset("cellcycle_GO", root, options={"imputation": "released"})
+    # The mean of train + valid is 0 once standardised.
+    np.testing.assert_allclose(dataset.features[4:, 0], 0, atol=1e-6)
+
+
+def test_an_unknown_imputation(tmp_path):
+    with pytest.raises(
+        SettingsError,
+        match=r"options of enron: imputation: expected 'train' or 'released', found 'test'",
+    ):
+        load_dataset("enron", tmp_path, options={"imputation": "test"})
+
+
 def test_neither_root_nor_ontologies_are_evaluated(small):
     dataset = load_dataset("cellcycle_GO", small(PARTS))
     assert dataset.hierarchy.nodes == ("root", "GO0003674", "A", "B")
@@ -110,7 +141,9 @@ def test_parts_of_different_data_sets(small, old, new, what):
 def test_options_fit_the_files():
     assert options_of("enron") is PairOptions
     assert options_of("expr_GO") is UnverifiedOptions
-    assert not options_of("seq_FUN").model_fields
+    assert list(options_of("seq_FUN").model_fields) == ["imputation"]
+    for name in benchmarks.names():
+        assert options_of(name)().imputation == "train"
 
 
 def test_every_other_file_has_a_known_checksum():
@@ -157,6 +190,15 @@ def test_categories_of_spo(monkeypatch):
     dataset = load_real("spo_FUN", monkeypatch)
     assert dataset.features.shape[1] == 77 + 5 + 2 + 2
     assert dataset.card["categorical_attributes"] == 3
+
+
+@needs_data
+def test_released_imputation_changes_missing_values_of_the_test_part_alone(monkeypatch):
+    ours = load_real("cellcycle_FUN", monkeypatch)
+    released = load_real("cellcycle_FUN", monkeypatch, options={"imputation": "released"})
+    changed = ours.features != released.features
+    assert changed.sum() == changed[ours.split["test"]].sum() == 5166
+    assert ours.card["missing_values_in_test"] == 5166
 
 
 @needs_data

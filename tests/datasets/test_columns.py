@@ -20,6 +20,12 @@ def test_missing_values_take_the_mean_over_the_given_rows():
     np.testing.assert_array_equal(filled(columns, means), [[1, 7], [3, 7], [2, 7], [99, 7]])
 
 
+def test_a_column_without_values_has_the_mean_that_is_given():
+    columns = np.array([[1.0, NAN], [3, NAN]])
+    means = column_means(columns, np.array([0, 1]), otherwise=np.array([8.0, 9.0]))
+    np.testing.assert_array_equal(means, [2, 9])
+
+
 def test_a_column_without_values_becomes_zero():
     columns = np.array([[NAN], [NAN], [5.0]])
     rows = np.array([0, 1])

@@ -57,6 +57,28 @@ def test_a_block_of_one_category_is_one_node():
     assert [neoplasms.hierarchy.nodes[p] for p in parent] == ["chapter 2"]
 
 
+def test_the_whole_list():
+    """Every chapter and every node; components are few, because only sizes are looked at."""
+    everything = load_dataset(
+        "icd10cm",
+        options={
+            "chapters": list(range(1, 23)),
+            "min_count": 1,
+            "components": 2,
+            "max_features": 9,
+        },
+    )
+    assert len(everything.hierarchy) == 47_162
+    assert everything.hierarchy.depth.max() == 7
+    assert everything.hierarchy.is_tree
+    assert everything.card["dropped_nodes"] == 0
+    assert everything.card["texts"] == 60_798
+    assert len(everything.texts) == 59_933
+    assert everything.evaluated.sum() == 47_161
+    # Sparse: of as many cells as a dense table of 2.8 GB would have, these are positive.
+    assert everything.targets.nnz == 358_297
+
+
 def test_loading_twice_gives_the_same_bits(blood):
     assert load_dataset("icd10cm", options=SMALL).checksum() == blood.checksum()
 

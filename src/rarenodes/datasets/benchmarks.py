@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -24,7 +24,16 @@ ONTOLOGY_ROOTS = ("GO0003674", "GO0005575", "GO0008150")
 
 
 class BenchmarkOptions(Settings):
-    """A benchmark whose files give all three parts of the split has no options."""
+    """A benchmark whose files give all three parts of the split.
+
+    Attributes:
+        imputation: what a missing value becomes: `train`, the column's mean over train + valid in
+            all parts; or `released`, as in the paper's code, where the test part takes its own
+            means. That lets predictions for one test example depend on the others.
+
+    """
+
+    imputation: Literal["train", "released"] = "train"
 
 
 class PairOptions(BenchmarkOptions):
@@ -70,8 +79,8 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
     """A benchmark, prepared as the protocol of C-HMCNN says.
 
     Categories become 0/1 columns. Missing values take the column's mean, and columns are
-    standardised; both over train + valid, in all three parts. Not evaluated are the root and, in
-    GO, the roots of the three ontologies.
+    standardised; both over train + valid, in all three parts (`imputation` can change the first).
+    Not evaluated are the root and, in GO, the roots of the three ontologies.
 
     Args:
         source: name of the benchmark.
@@ -98,7 +107,7 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
     labels = [names for part in parts.values() for names in part.labels]
     return Dataset(
         name=source,
-        features=_features(one_hot(raw, train.levels), split),
+        features=_features(one_hot(raw, train.levels), split, options.imputation),
         targets=closed_targets(labels, hierarchy),
         hierarchy=hierarchy,
         split=split,
@@ -111,6 +120,7 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
             "attributes": len(train.attributes),
             "categorical_attributes": sum(levels is not None for levels in train.levels),
             "missing_values": int(np.isnan(raw).sum()),
+            "missing_values_in_test": int(np.isnan(raw[split["test"]]).sum()),
         },
     )
 
@@ -156,9 +166,12 @@ def _split(
     return split
 
 
-def _features(columns: np.ndarray, split: Mapping[str, np.ndarray]) -> np.ndarray:
-    learned_from = np.concatenate([split["train"], split["valid"]])
-    complete = filled(columns, column_means(columns, learned_from))
+def _features(columns: np.ndarray, split: Mapping[str, np.ndarray], imputation: str) -> np.ndarray:
+    learned_from, test = np.concatenate([split["train"], split["valid"]]), split["test"]
+    means = column_means(columns, learned_from)
+    complete = filled(columns, means)
+    if imputation == "released":
+        complete[test] = filled(columns[test], column_means(columns, test, otherwise=means))
     return standardised(complete, learned_from)
 
 

@@ -33,12 +33,14 @@ def _columns(values: np.ndarray, levels: tuple[str, ...] | None) -> np.ndarray:
 
 
 def column_means(
-    columns: Float[np.ndarray, "examples columns"], rows: Int[np.ndarray, " rows"]
+    columns: Float[np.ndarray, "examples columns"],
+    rows: Int[np.ndarray, " rows"],
+    otherwise: float | Float[np.ndarray, " columns"] = 0.0,
 ) -> Float[np.ndarray, " columns"]:
-    """Mean of the known values of every column over some rows; 0 where there is none."""
+    """Mean of the known values of every column over some rows; `otherwise` where there is none."""
     known = ~np.isnan(columns[rows])
-    sums = np.where(known, columns[rows], 0).sum(axis=0)
-    return sums / np.maximum(known.sum(axis=0), 1)
+    sums, count = np.where(known, columns[rows], 0).sum(axis=0), known.sum(axis=0)
+    return np.where(count > 0, sums / np.maximum(count, 1), otherwise)
 
 
 def filled(

@@ -8,17 +8,16 @@ wherever `kernel_available(logits)`.
 
 **Layout.** Rows, the pairs of a member and an example, are worked on 16 at a time as a *tile*
 `[nodes, 16]`: a step along an edge is then one vector operation over the rows, on whole cache
-lines. Within a tile nodes are ordered by level, the deepest first.
+lines. Within a tile nodes are ordered by level, the deepest first. A tile is walked up once, from
+logits to maxima, and down once, from maxima to the gradient.
 
 **Gradient.** The loss is a scalar, so its gradient is computed with it, and `backward` only scales
-it. Every node notes the child its maximum came from, and the gradient is handed down these edges.
+it. Every edge notes in which rows its parent's maximum came along it, a bit for each, and the
+gradient is handed down these edges.
 
-**Signed weights.** One number for each example and node says all that the loss needs to know beside
-the logits: its magnitude is the weight (node weight, focal weight, mask, and one over the batch
-size), its sign + for negative targets and − for positive ones.
-
-**Memory** beside the logits: the gradient, and three tiles a thread. **Determinism**: the order of
-all sums depends on shapes only, so the bits are the same with any number of threads.
+**Memory** beside the logits: the gradient, and a tile a thread, two with a focal term. Large
+gradients use memory again (`buffers`). **Determinism**: the order of all sums depends on shapes
+only, so the bits are the same with any number of threads.
 
 **Threads** are Python's, as many as `torch.get_num_threads()`: the compiled code releases the
 interpreter lock. numba's own would be a second pool of a second OpenMP runtime beside PyTorch's,
@@ -37,6 +36,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rarenodes.kernels import compiled
+from rarenodes.kernels.buffers import empty_like
 from rarenodes.kernels.plan import EdgePlan
 
 __all__ = ["EdgePlan", "coherent_scores", "fused_rare_node_loss", "kernel_available"]
@@ -105,11 +105,11 @@ def fused_rare_node_loss(
         evaluated=evaluated,
     )
     batch = (
-        _bytes_of(targets),
+        _truths_of(targets),
         plan.edges if coherent else plan.no_edges,
         _NO_FLOATS if positive_weight is None else _floats_of(positive_weight),
         _NO_FLOATS if negative_weight is None else _floats_of(negative_weight),
-        _NO_BYTES if evaluated is None else _bytes_of(evaluated),
+        _NO_BYTES if evaluated is None else _truths_of(evaluated),
         (0, 1.0, 0.0) if focal is None else (_KIND_CODES[focal[0]], *focal[1:]),
     )
     # Asked here, because inside a Function gradients are always off.
@@ -144,7 +144,7 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, batch, want_gradient):
         logits = logits.detach().contiguous()
-        gradient = torch.empty_like(logits) if want_gradient else None
+        gradient = empty_like(logits) if want_gradient else None
         ctx.save_for_backward(gradient)
         into = _NO_GRADIENT if gradient is None else gradient.numpy()
         loss = _loss(logits.numpy(), *batch, into)
@@ -165,7 +165,7 @@ class _FusedLoss(torch.autograd.Function):
 
 
 def _loss(logits, targets, edges, positive, negative, evaluated, focal, gradient) -> float:
-    members, batch, nodes = logits.shape
+    members, batch = logits.shape[:2]
     lanes = _LANES if members * batch > 8 else _FEW_LANES
     threads = _threads_for(logits.size)
     if threads == 1:
@@ -173,7 +173,7 @@ def _loss(logits, targets, edges, positive, negative, evaluated, focal, gradient
             logits, targets, edges, positive, negative, evaluated, focal, lanes, gradient
         )
     width, tiles = compiled.layout(members, batch, lanes)
-    weights = compiled.class_weights(nodes, batch, positive, negative, evaluated)
+    weights = compiled.class_weights(edges[0], batch, positive, negative, evaluated)
     losses = np.empty(tiles)
 
     def work(first: int, last: int) -> None:
@@ -206,8 +206,10 @@ def _floats_of(weight: Tensor) -> np.ndarray:
     return np.ascontiguousarray(weight.detach().numpy(), dtype=np.float32)
 
 
-def _bytes_of(values: Tensor) -> np.ndarray:
-    """0/1 values of any type as bytes, without a copy where they are bytes already."""
+def _truths_of(values: Tensor) -> np.ndarray:
+    """0/1 values of any type as float32 or bytes, without a copy where they are either already."""
+    if values.dtype == torch.float32 and values.is_contiguous():
+        return values.numpy()
     given = values.numpy()
     return np.ascontiguousarray(given if given.itemsize == 1 else given != 0).view(np.uint8)
 

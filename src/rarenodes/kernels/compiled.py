@@ -10,13 +10,18 @@ from numba import njit
 from rarenodes.kernels.lanes import (
     add,
     as_written,
+    bits_of,
     both,
-    equal,
     larger,
     load,
-    same_sign,
+    load_at,
+    mask_of,
+    multiply,
+    not_zero,
     splat,
     store,
+    store_at,
+    transpose,
     where,
 )
 
@@ -230,26 +235,57 @@ def _uncertainty(kind, p, scratch, u):
         _pairwise_jsd(p, scratch, u)
 
 
-# --- Signed weights: all that the loss knows of an element beside its logit.
+_ALL_LANES = np.uint16(0xFFFF)
+
+# --- What a tile holds of the batch beside logits: the same for all members.
 
 
 @_compiled
-def class_weights(nodes, batch, positive, negative, evaluated):
-    """`[2, nodes]`: what negatives and positives weigh, before any focal weight.
+def class_weights(place, batch, positive, negative, evaluated):
+    """`[2, positions]`: what negatives and positives weigh, before any focal weight.
 
     Empty `positive`, `negative` and `evaluated` stand for 1 everywhere. The average over the batch
     is part of the weights.
     """
-    weights = np.full((2, nodes), _ONE / np.float32(batch), dtype=np.float32)
-    if negative.size:
-        weights[0] *= negative
-    if positive.size:
-        weights[1] *= positive
-    if evaluated.size:
-        for j in range(nodes):
-            if not evaluated[j]:
-                weights[:, j] = _ZERO
+    weights = np.full((2, place.size), _ONE / np.float32(batch), dtype=np.float32)
+    for j in range(place.size):
+        k = place[j]
+        if negative.size:
+            weights[0, k] *= negative[j]
+        if positive.size:
+            weights[1, k] *= positive[j]
+        if evaluated.size and not evaluated[j]:
+            weights[0, k] = weights[1, k] = _ZERO
     return weights
+
+
+@_compiled
+def _mark_positives(targets, place, first, width, lanes, positive):
+    """Fill `positive` `[positions]`: a bit for each lane, 1 where its example is positive.
+
+    Lanes hold `width` examples from `first` on, again and again as often as they fit.
+    """
+    batch, nodes = targets.shape
+    examples = np.empty(len(lanes), dtype=np.int64)
+    there = np.uint64(0)
+    for lane in range(len(lanes)):
+        example = first + lane % width
+        if example < batch and lane < len(lanes) - len(lanes) % width:
+            there |= np.uint64(1 << lane)
+        examples[lane] = min(example, batch - 1)
+    square = np.empty((len(lanes), len(lanes)), dtype=targets.dtype)
+    whole = nodes - nodes % len(lanes)
+    for j in range(0, whole, len(lanes)):
+        for lane in range(len(lanes)):
+            store(square, lane, load_at(targets, examples[lane] * nodes + j, lanes))
+        transpose(square, 0, lanes)
+        for i in range(len(lanes)):
+            positive[place[j + i]] = bits_of(not_zero(load(square, i, lanes))) & there
+    for j in range(whole, nodes):
+        positive[place[j]] = 0
+        for lane in range(len(lanes)):
+            if targets[examples[lane], j] != 0:
+                positive[place[j]] |= there & np.uint64(1 << lane)
 
 
 @_compiled
@@ -275,115 +311,159 @@ def _focal_weights(u, power, floor):
 
 
 @_compiled
-def _sign_tile(logits, targets, place, weights, focal, first, width, signed):
-    """Fill the signed weights `[nodes, lanes]` of `width` examples from `first` on.
-
-    Magnitude is the element's weight, sign + for negative targets and − for positive ones, also
-    where the weight is 0. The examples repeat as often as they fit in the lanes.
-    """
+def _focal_tile(logits, place, focal, first, width, lanes, factor):
+    """Fill the focal weights `[positions, lanes]` of the examples that `_mark_positives` takes."""
     kind, power, floor = focal
     members, batch, nodes = logits.shape
-    used = signed.shape[1] - signed.shape[1] % width
     p = np.full((members, CHUNK), _HALF, dtype=np.float32)
-    factor = np.ones(CHUNK, dtype=np.float32)
+    u = np.empty(CHUNK, dtype=np.float32)
     scratch = np.empty(CHUNK, dtype=np.float32)
-    for lane in range(min(width, batch - first)):
-        for start in range(0, nodes, CHUNK):
-            chunk = slice(start, min(start + CHUNK, nodes))
-            if kind:
-                _probabilities(logits, first + lane, chunk, p)
-                _uncertainty(kind, p, scratch, factor)
-                _focal_weights(factor, np.float32(power), np.float32(floor))
-            _sign(targets[first + lane, chunk], weights[:, chunk], factor, scratch)
-            for repeat in range(lane, used, width):
-                for i, k in enumerate(place[chunk]):
-                    signed[k, repeat] = scratch[i]
+    # Zeros, because nothing fills the lanes that hold no example.
+    block = np.zeros((CHUNK, len(lanes)), dtype=np.float32)
+    for start in range(0, nodes, CHUNK):
+        chunk = slice(start, min(start + CHUNK, nodes))
+        for lane in range(min(width, batch - first)):
+            _probabilities(logits, first + lane, chunk, p)
+            _uncertainty(kind, p, scratch, u)
+            _focal_weights(u, np.float32(power), np.float32(floor))
+            for repeat in range(lane, len(lanes) - len(lanes) % width, width):
+                for i in range(CHUNK):
+                    block[i, repeat] = u[i]
+        places = place[chunk]
+        for i in range(places.size):
+            store(factor, places[i], load(block, i, lanes))
+
+
+# --- The loss of a tile: rows of logits in lanes, nodes in bottom-up order, a chunk of them at a time.
+# On the way up a chunk is loaded and takes up its children's maxima; on the way down it becomes
+# the slope of the loss, takes up what its parents hand down, and is stored.
 
 
 @_compiled
-def _sign(targets, weights, focal, signed):
-    negative, positive = weights[0], weights[1]
-    for i in range(targets.size):
-        w = focal[i] * (positive[i] if targets[i] else negative[i])
-        signed[i] = -w if targets[i] else w
-
-
-# --- The loss of a tile: rows of logits in lanes, nodes in bottom-up order.
+def _load_chunk(logits, order, rows, start, stop, lanes, best):
+    nodes, straight = order
+    for k in range(start, stop, len(lanes)):
+        # Positions whose nodes follow each other, as nearly all do in trees, come as a square.
+        if straight[k] >= len(lanes):
+            for lane in range(len(lanes)):
+                store(
+                    best, k + lane, load_at(logits, rows[lane] * logits.shape[1] + nodes[k], lanes)
+                )
+            transpose(best, k, lanes)
+        else:
+            for lane in range(len(lanes)):
+                row = logits[rows[lane]]
+                for i in range(k, min(k + len(lanes), stop)):
+                    best[i, lane] = row[nodes[i]]
 
 
 @_compiled
-def _load_tile(logits, place, rows, lanes, best):
-    for j in range(place.size):
-        k = place[j]
-        for lane in range(len(lanes)):
-            best[k, lane] = logits[rows[lane], j]
+def _pass_up(start, stop, down, positive, lanes, best, taken, own):
+    """Maximum over agreeing descendants, and where it came from.
 
-
-@_compiled
-def _pass_up(first_child, children, signs, lanes, best, winner):
-    """Maximum over agreeing descendants, and the position of the child it came from, or its own."""
-    for k in range(first_child.size - 1):
-        value, came_from, sign = load(best, k, lanes), splat(k, lanes), load(signs, k, lanes)
+    Of every edge `taken` notes in which lanes the parent's maximum came along it, and `own` of
+    every position in which lanes it is the position's own.
+    """
+    first_child, children, parents, slots = down
+    for k in range(start, stop):
+        value = load(best, k, lanes)
         for edge in range(first_child[k], first_child[k + 1]):
             child = children[edge]
             offer = load(best, child, lanes)
-            take = both(same_sign(sign, load(signs, child, lanes)), larger(offer, value))
+            agree = mask_of(~(positive[k] ^ positive[child]), lanes)
+            take = both(agree, larger(offer, value))
             value = where(take, offer, value)
-            came_from = where(take, splat(child, lanes), came_from)
+            taken[slots[edge]] = bits_of(take)
         store(best, k, value)
-        store(winner, k, came_from)
+        own[k] = _ALL_LANES
+    # Of several edges that were taken one after the other, the last brought the maximum. One loop
+    # over the edges of all parents, because many short ones would end unforeseen by the processor.
+    parent, free = np.uint32(stop), _ALL_LANES
+    for edge in range(np.int64(first_child[stop]) - 1, np.int64(first_child[start]) - 1, -1):
+        free = free if parents[edge] == parent else _ALL_LANES
+        parent = parents[edge]
+        final = np.uint16(taken[slots[edge]] & free)
+        taken[slots[edge]] = final
+        free = np.uint16(free & ~final)
+        own[parent] = free
 
 
 @_compiled
-def _loss_and_slope(signed, lanes, best, total):
-    """Weighted loss of each lane; `best`, coherent logits, becomes its derivative by them.
+def _signed_weights(start, stop, weights, positive, factor, lanes, signed):
+    """One number for each position and lane that says all the loss needs beside the logit.
+
+    Its magnitude is the weight, its sign + for negative targets and − for positive ones, also where
+    the weight is 0.
+    """
+    for k in range(start, stop):
+        positives = mask_of(positive[k], lanes)
+        weight = where(positives, splat(-weights[1, k], lanes), splat(weights[0, k], lanes))
+        if factor.size:
+            weight = multiply(weight, load(factor, k, lanes))
+        store(signed, k - start, weight)
+
+
+@_compiled
+def _loss_and_slope(signed, lanes, best, losses, total):
+    """Add the weighted losses of a chunk; `best`, coherent logits, becomes its derivative by them.
 
     With `a` the coherent logit, negated for positive targets, and `s` the signed weight, these are
     `|s| softplus(a)` and `s sigmoid(a)`.
     """
-    losses = np.empty((CHUNK, len(lanes)), dtype=np.float32)
-    flat_losses = losses.reshape(-1)
-    total[:] = 0
-    for start in range(0, best.shape[0], CHUNK):
-        # Slices, because numba's test for negative indices would stand in the way of vector code.
-        weights = signed[start : start + CHUNK].reshape(-1)
-        values = best[start : start + CHUNK].reshape(-1)
-        for i in range(values.size):
-            s, x = weights[i], values[i]
-            a = -x if np.float32(s).view(np.int32) < 0 else x
-            e = exp_of_negative(-abs(a))
-            flat_losses[i] = abs(s) * ((_ZERO if a < _ZERO else a) + log_one_plus(e))
-            values[i] = s * ((e if a < _ZERO else _ONE) / (_ONE + e))
-        part = splat(_ZERO, lanes)
-        for k in range(values.size // len(lanes)):
-            part = add(part, load(losses, k, lanes))
-        store(losses, 0, part)
-        for lane in range(len(lanes)):
-            total[lane] += losses[0, lane]
+    # Flat slices, because numba's test for negative indices would stand in the way of vector code.
+    values, flat_losses = best.reshape(-1), losses.reshape(-1)
+    weights = signed.reshape(-1)[: values.size]
+    for i in range(values.size):
+        s, x = weights[i], values[i]
+        a = -x if np.float32(s).view(np.int32) < 0 else x
+        e = exp_of_negative(-abs(a))
+        flat_losses[i] = abs(s) * ((_ZERO if a < _ZERO else a) + log_one_plus(e))
+        values[i] = s * ((e if a < _ZERO else _ONE) / (_ONE + e))
+    part = splat(_ZERO, lanes)
+    for k in range(best.shape[0]):
+        part = add(part, load(losses, k, lanes))
+    store(losses, 0, part)
+    for lane in range(len(lanes)):
+        total[lane] += losses[0, lane]
 
 
 @_compiled
-def _hand_down(first_parent, parents, winner, lanes, slope):
+def _hand_down(start, stop, up, taken, lanes, slope):
     """Every node adds the slopes of those parents whose maximum came from it."""
+    first_parent, parents = up
     zero = splat(_ZERO, lanes)
-    for k in range(first_parent.size - 2, -1, -1):
-        value, own = load(slope, k, lanes), splat(k, lanes)
-        for edge in range(first_parent[k], first_parent[k + 1]):
-            parent = parents[edge]
-            from_here = equal(load(winner, parent, lanes), own)
-            value = add(value, where(from_here, load(slope, parent, lanes), zero))
+    for k in range(stop - 1, start - 1, -1):
+        value = load(slope, k, lanes)
+        for slot in range(first_parent[k], first_parent[k + 1]):
+            from_here = mask_of(taken[slot], lanes)
+            value = add(value, where(from_here, load(slope, parents[slot], lanes), zero))
         store(slope, k, value)
 
 
 @_compiled
-def _store_tile(place, rows, winner, slope, lanes, gradient):
-    for j in range(place.size):
-        k = place[j]
-        for lane in range(len(lanes)):
-            if rows[lane] >= 0:
-                # What came from a child has been handed down to it.
-                own = winner[k, lane] == k
-                gradient[rows[lane], j] = slope[k, lane] if own else _ZERO
+def _store_chunk(order, rows, start, stop, own, slope, lanes, square, gradient):
+    nodes, straight = order
+    zero = splat(_ZERO, lanes)
+    for first in range(start, stop, len(lanes)):
+        last = min(first + len(lanes), stop)
+        for k in range(first, last):
+            # What came from a child has been handed down to it.
+            store(square, k - first, where(mask_of(own[k], lanes), load(slope, k, lanes), zero))
+        if straight[first] >= len(lanes):
+            transpose(square, 0, lanes)
+            for lane in range(len(lanes)):
+                if rows[lane] >= 0:
+                    store_at(
+                        gradient,
+                        rows[lane] * gradient.shape[1] + nodes[first],
+                        load(square, lane, lanes),
+                    )
+        else:
+            for lane in range(len(lanes)):
+                if rows[lane] >= 0:
+                    row = gradient[rows[lane]]
+                    for k in range(first, last):
+                        row[nodes[k]] = square[k - first, lane]
 
 
 @_compiled
@@ -401,35 +481,49 @@ def tiles(logits, targets, edges, weights, focal, lanes, width, first, last, los
     """Losses of tiles `first` to `last`, and their rows of the gradient unless it is empty.
 
     A tile holds a block of `width` examples for each of `len(lanes) // width` members. The tiles of
-    a block follow each other, and share its signed weights.
+    a block follow each other, and share what they hold of its examples.
     """
-    place, first_child, children, first_parent, parents = edges
+    place, order, down, up = edges
     members, batch, nodes = logits.shape
     flat_logits = logits.reshape(members * batch, nodes)
     flat_gradient = gradient.reshape(-1, nodes)
     groups = -(-members // (len(lanes) // width))
     rows = np.empty(len(lanes), dtype=np.int64)
-    # Zeros, because nothing fills the lanes that hold no example.
-    signed = np.zeros((nodes, len(lanes)), dtype=np.float32)
+    positive = np.empty(nodes, dtype=np.uint16)
+    factor = np.empty((nodes if focal[0] else 0, len(lanes)), dtype=np.float32)
     best = np.empty((nodes, len(lanes)), dtype=np.float32)
-    winner = np.empty((nodes, len(lanes)), dtype=np.int32)
+    taken = np.empty(up[1].size, dtype=np.uint16)
+    own = np.empty(nodes, dtype=np.uint16)
+    signed = np.empty((CHUNK, len(lanes)), dtype=np.float32)
+    block_of_chunk = np.empty((CHUNK, len(lanes)), dtype=np.float32)
     total = np.empty(len(lanes), dtype=np.float64)
     for tile in range(first, last):
         block, group = tile // groups, tile % groups
         if tile == first or group == 0:
-            _sign_tile(logits, targets, place, weights, focal, block * width, width, signed)
+            _mark_positives(targets, place, block * width, width, lanes, positive)
+            if focal[0]:
+                _focal_tile(logits, place, focal, block * width, width, lanes, factor)
         _rows_of_tile(members, batch, width, block, group, lanes, rows)
         # Lanes without a row repeat the first; nothing reads what comes of them.
-        _load_tile(flat_logits, place, np.maximum(rows, rows[0]), lanes, best)
-        _pass_up(first_child, children, signed.view(np.int32), lanes, best, winner)
-        _loss_and_slope(signed, lanes, best, total)
+        sources = np.maximum(rows, rows[0])
+        for start in range(0, nodes, CHUNK):
+            stop = min(start + CHUNK, nodes)
+            _load_chunk(flat_logits, order, sources, start, stop, lanes, best)
+            _pass_up(start, stop, down, positive, lanes, best, taken, own)
+        total[:] = 0
+        for start in range((nodes - 1) // CHUNK * CHUNK, -1, -CHUNK):
+            stop = min(start + CHUNK, nodes)
+            _signed_weights(start, stop, weights, positive, factor, lanes, signed)
+            _loss_and_slope(signed, lanes, best[start:stop], block_of_chunk, total)
+            if flat_gradient.size:
+                _hand_down(start, stop, up, taken, lanes, best)
+                _store_chunk(
+                    order, rows, start, stop, own, best, lanes, block_of_chunk, flat_gradient
+                )
         losses[tile] = 0
         for lane in range(len(lanes)):
             if rows[lane] >= 0:
                 losses[tile] += total[lane]
-        if flat_gradient.size:
-            _hand_down(first_parent, parents, winner, lanes, best)
-            _store_tile(place, rows, winner, best, lanes, flat_gradient)
 
 
 # --- Whole batches.
@@ -452,9 +546,9 @@ def total(losses):
 @_compiled
 def whole_loss(logits, targets, edges, positive, negative, evaluated, focal, lanes, gradient):
     """Loss of a batch on one thread, in one call, and its gradient unless that is empty."""
-    members, batch, nodes = logits.shape
+    members, batch = logits.shape[:2]
     width, count = layout(members, batch, lanes)
-    weights = class_weights(nodes, batch, positive, negative, evaluated)
+    weights = class_weights(edges[0], batch, positive, negative, evaluated)
     losses = np.empty(count, dtype=np.float64)
     tiles(logits, targets, edges, weights, focal, lanes, width, 0, count, losses, gradient)
     return total(losses)
@@ -463,17 +557,22 @@ def whole_loss(logits, targets, edges, positive, negative, evaluated, focal, lan
 @_compiled
 def maximum_over_descendants(scores, edges, lanes, first, last, out):
     """Rows `first` to `last` of `[rows, nodes]` coherent scores."""
-    place, first_child, children = edges[0], edges[1], edges[2]
+    place, order, down, up = edges
     nodes = place.size
     best = np.empty((nodes, len(lanes)), dtype=np.float32)
-    winner = np.empty((nodes, len(lanes)), dtype=np.int32)
-    signs = np.zeros((nodes, len(lanes)), dtype=np.int32)
+    positive = np.zeros(nodes, dtype=np.uint16)
+    taken = np.empty(up[1].size, dtype=np.uint16)
+    own = np.empty(nodes, dtype=np.uint16)
     rows = np.empty(len(lanes), dtype=np.int64)
-    for start in range(first, last, len(lanes)):
+    for row in range(first, last, len(lanes)):
         for lane in range(len(lanes)):
-            rows[lane] = min(start + lane, last - 1)
-        _load_tile(scores, place, rows, lanes, best)
-        _pass_up(first_child, children, signs, lanes, best, winner)
-        for j in range(nodes):
+            rows[lane] = min(row + lane, last - 1)
+        for start in range(0, nodes, CHUNK):
+            stop = min(start + CHUNK, nodes)
+            _load_chunk(scores, order, rows, start, stop, lanes, best)
+            _pass_up(start, stop, down, positive, lanes, best, taken, own)
+            places, tile = order[0][start:stop], best[start:stop]
             for lane in range(len(lanes)):
-                out[rows[lane], j] = best[place[j], lane]
+                coherent = out[rows[lane]]
+                for i in range(places.size):
+                    coherent[places[i]] = tile[i, lane]

@@ -28,7 +28,7 @@ def _vector_operation(function):
 
 
 class Vector(types.Type):
-    """A float32, int32 or truth value (`types.boolean`) for each of `lanes` lanes."""
+    """A float32, uint8 or truth value (`types.boolean`) for each of `lanes` lanes."""
 
     def __init__(self, dtype, lanes):
         self.dtype, self.lanes = dtype, lanes
@@ -37,8 +37,12 @@ class Vector(types.Type):
     @property
     def ir_type(self):
         """The same as LLVM has it."""
-        element = {types.float32: ir.FloatType(), types.int32: ir.IntType(32)}
-        return ir.VectorType(element.get(self.dtype, ir.IntType(1)), self.lanes)
+        element = {
+            types.float32: ir.FloatType(),
+            types.uint8: ir.IntType(8),
+            types.boolean: ir.IntType(1),
+        }
+        return ir.VectorType(element[self.dtype], self.lanes)
 
     @property
     def mask(self):
@@ -77,13 +81,60 @@ def store(context, tile, k, value):
 
 
 @_vector_operation
-def splat(context, number, lanes):
-    """The same number in every lane: float32, or int32 from any integer."""
-    dtype = types.float32 if isinstance(number, types.Float) else types.int32
-    vector = Vector(dtype, len(lanes))
+def load_at(context, array, place, lanes):
+    """Values of an array from a place on, counted in all its values."""
+    vector = Vector(array.dtype, len(lanes))
 
     def generate(context, builder, signature, arguments):
-        one = context.cast(builder, arguments[0], number, dtype)
+        pointer = _pointer(context, builder, signature, arguments, vector, 1)
+        return builder.load(pointer, align=4)
+
+    return vector(array, place, lanes), generate
+
+
+@_vector_operation
+def store_at(context, array, place, value):
+    """Write values of an array from a place on, counted in all its values."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature, arguments, value, 1)
+        builder.store(arguments[2], pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, place, value), generate
+
+
+@_vector_operation
+def transpose(context, tile, k, lanes):
+    """Turn the square of as many rows as there are lanes, from row `k` of a tile on."""
+    vector = Vector(tile.dtype, len(lanes))
+
+    def generate(context, builder, signature, arguments):
+        first = _row_pointer(context, builder, signature, arguments, vector)
+        places = [builder.gep(first, [ir.Constant(ir.IntType(64), i)]) for i in lane_numbers]
+        rows = [builder.load(place, align=4) for place in places]
+        # As cards are shuffled: so often that every row's number and its lanes' have changed places.
+        for _ in range(half.bit_length()):
+            pairs = zip(rows[:half], rows[half:], strict=True)
+            rows = [builder.shuffle_vector(*pair, part) for pair in pairs for part in (low, high)]
+        for row, place in zip(rows, places, strict=True):
+            builder.store(row, place, align=4)
+        return context.get_dummy_value()
+
+    half, lane_numbers = vector.lanes // 2, range(vector.lanes)
+    numbers = ir.VectorType(ir.IntType(32), vector.lanes)
+    woven = [number for i in lane_numbers for number in (i, i + vector.lanes)]
+    low, high = (ir.Constant(numbers, part) for part in (woven[: 2 * half], woven[2 * half :]))
+    return types.void(tile, k, lanes), generate
+
+
+@_vector_operation
+def splat(context, number, lanes):
+    """The same float32 in every lane."""
+    vector = Vector(types.float32, len(lanes))
+
+    def generate(context, builder, signature, arguments):
+        one = context.cast(builder, arguments[0], number, vector.dtype)
         undefined = ir.Constant(vector.ir_type, ir.Undefined)
         first = builder.insert_element(undefined, one, ir.Constant(ir.IntType(32), 0))
         everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None)
@@ -105,25 +156,50 @@ def add(context, a, b):
 
 
 @_vector_operation
+def multiply(context, a, b):
+    """Products of float32."""
+    return a(a, b), lambda _, builder, __, arguments: builder.fmul(*arguments)
+
+
+@_vector_operation
 def larger(context, a, b):
     """Where `a > b`, of float32; false for NaN."""
     return a.mask(a, b), lambda _, builder, __, arguments: builder.fcmp_ordered(">", *arguments)
 
 
 @_vector_operation
-def equal(context, a, b):
-    """Where `a == b`, of int32."""
-    return a.mask(a, b), lambda _, builder, __, arguments: builder.icmp_signed("==", *arguments)
+def mask_of(context, bits, lanes):
+    """A truth value for each lane from the lowest bits of an integer."""
+    mask = Vector(types.boolean, len(lanes))
+
+    def generate(context, builder, signature, arguments):
+        wide = context.cast(builder, arguments[0], bits, types.uint64)
+        return builder.bitcast(builder.trunc(wide, ir.IntType(mask.lanes)), mask.ir_type)
+
+    return mask(bits, lanes), generate
 
 
 @_vector_operation
-def same_sign(context, a, b):
-    """Where the sign bits of int32 agree."""
+def not_zero(context, a):
+    """Where the value is anything but 0, also NaN."""
 
     def generate(context, builder, signature, arguments):
-        return builder.icmp_signed(">=", builder.xor(*arguments), ir.Constant(a.ir_type, None))
+        zero = ir.Constant(a.ir_type, None)
+        if a.dtype == types.float32:
+            return builder.fcmp_unordered("!=", *arguments, zero)
+        return builder.icmp_unsigned("!=", *arguments, zero)
 
-    return a.mask(a, b), generate
+    return a.mask(a), generate
+
+
+@_vector_operation
+def bits_of(context, mask):
+    """A bit for each lane, the first lowest."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(mask.lanes)), ir.IntType(64))
+
+    return types.uint64(mask), generate
 
 
 @_vector_operation
@@ -133,7 +209,12 @@ def both(context, a, b):
 
 
 def _row_pointer(context, builder, signature, arguments, vector):
+    return _pointer(context, builder, signature, arguments, vector, vector.lanes)
+
+
+def _pointer(context, builder, signature, arguments, vector, step):
+    """To the vector that starts `arguments[1]` steps from the start of array `arguments[0]`."""
     data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     k = context.cast(builder, arguments[1], signature.args[1], types.intp)
-    offset = builder.mul(k, ir.Constant(ir.IntType(64), vector.lanes))
+    offset = builder.mul(k, ir.Constant(ir.IntType(64), step))
     return builder.bitcast(builder.gep(data, [offset]), vector.ir_type.as_pointer())

@@ -15,10 +15,17 @@ class EdgePlan:
     A *position* is a place in that order, where every node comes after all its descendants.
 
     Attributes:
-        edges: five int32 arrays. `[nodes]` position of every node; `[nodes + 1]` offsets and
-            `[edges]` positions of children: those of position `k` are
-            `children[offsets[k]:offsets[k + 1]]`, by ascending node index, so that ties go to the
-            descendant that `Hierarchy.max_over_descendants` picks; and the same two for parents.
+        edges: what the compiled code takes, arrays of uint32:
+
+            - `[nodes]` position of every node;
+            - `[positions]` node of every position, and how many positions from it on, itself
+              included, hold nodes that follow each other;
+            - `[positions + 1]` offsets; `[edges]` children: those of position `k` are
+              `children[offsets[k]:offsets[k + 1]]`, by ascending node index, so that ties go to the
+              descendant that `Hierarchy.max_over_descendants` picks; `[edges]` their parents; and
+              `[edges]` the place of the same edge in the list by parents;
+            - `[positions + 1]` offsets and `[edges]` parents, likewise.
+
         no_edges: the same for the nodes without their edges, for plain binary cross-entropy.
 
     """
@@ -27,13 +34,11 @@ class EdgePlan:
 
     def __init__(self, hierarchy: Hierarchy):
         order = _bottom_up_order(hierarchy)
-        place = np.empty(len(order), dtype=np.int32)
-        place[order] = np.arange(len(order), dtype=np.int32)
-        children = _flatten(hierarchy.children, order, place)
-        parents = _flatten(hierarchy.parents, order, place)
-        none = _flatten([()] * len(order), order, place)
-        self.edges = (place, *children, *parents)
-        self.no_edges = (place, *none, *none)
+        nodes = np.array(order, dtype=np.uint32)
+        place = np.empty_like(nodes)
+        place[nodes] = np.arange(len(nodes), dtype=np.uint32)
+        self.edges = _arrays(place, nodes, hierarchy.children, hierarchy.parents)
+        self.no_edges = _arrays(place, nodes, [()] * len(order), [()] * len(order))
 
     @classmethod
     def of(cls, hierarchy: Hierarchy) -> "EdgePlan":
@@ -47,8 +52,8 @@ class EdgePlan:
 def _bottom_up_order(hierarchy: Hierarchy) -> list[int]:
     """Node indices by longest distance from a root, farthest first, then as in the hierarchy.
 
-    Within a level this keeps the order in which logits lie in memory, so that turning them into
-    tiles and back runs along a few sequential streams.
+    Within a level this keeps the order in which logits lie in memory, so that most of them can be
+    turned into tiles and back a square at a time.
     """
     longest = [0] * len(hierarchy)
     waiting = [len(parents) for parents in hierarchy.parents]
@@ -62,10 +67,39 @@ def _bottom_up_order(hierarchy: Hierarchy) -> list[int]:
     return sorted(ready, key=lambda node: (-longest[node], node))
 
 
+def _arrays(
+    place: np.ndarray,
+    nodes: np.ndarray,
+    children: Sequence[Sequence[int]],
+    parents: Sequence[Sequence[int]],
+) -> tuple:
+    first_child, child = _flatten(children, place, nodes)
+    first_parent, parent = _flatten(parents, place, nodes)
+    positions = np.arange(len(nodes), dtype=np.uint32)
+    parent_of_child = np.repeat(positions, np.diff(first_child))
+    child_of_parent = np.repeat(positions, np.diff(first_parent))
+    # Sorted alike, by child and then by parent, the two lists of edges match one to one.
+    slot = np.empty_like(child)
+    slot[np.lexsort((parent_of_child, child))] = np.lexsort((parent, child_of_parent))
+    return (
+        place,
+        (nodes, _run_lengths(nodes)),
+        (first_child, child, parent_of_child, slot),
+        (first_parent, parent),
+    )
+
+
 def _flatten(
-    neighbours: Sequence[Sequence[int]], order: Sequence[int], place: np.ndarray
+    neighbours: Sequence[Sequence[int]], place: np.ndarray, nodes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Offsets `[nodes + 1]` and positions `[edges]` of the neighbours of every position."""
-    offsets = np.cumsum([0, *(len(neighbours[node]) for node in order)], dtype=np.int32)
-    flat = [place[other] for node in order for other in neighbours[node]]
-    return offsets, np.array(flat, dtype=np.int32)
+    offsets = np.cumsum([0, *(len(neighbours[node]) for node in nodes)]).astype(np.uint32)
+    flat = [place[other] for node in nodes for other in neighbours[node]]
+    return offsets, np.array(flat, dtype=np.uint32)
+
+
+def _run_lengths(nodes: np.ndarray) -> np.ndarray:
+    """For every position, how many from there on hold nodes that follow each other."""
+    last = np.flatnonzero(np.append(np.diff(nodes.astype(np.int64)) != 1, True))
+    positions = np.arange(len(nodes))
+    return (last[np.searchsorted(last, positions)] - positions + 1).astype(np.uint32)

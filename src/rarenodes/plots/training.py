@@ -9,12 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.losses import RareNodeLoss
 from rarenodes.plots.style import BLACK, BLUE, VERMILION, dashes_of, style
+from rarenodes.variants import VariantSettings, build_loss
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
     """Training loss, validation loss and the members' disagreement by epoch, a line a seed."""
+    if history.empty:
+        return _note("A forest is not trained in epochs.")
     panels = {
         "train_loss": "training loss (as weighted)",
         "valid_bce": "validation: coherent BCE a node",
@@ -41,11 +43,15 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def weights_by_rarity(dataset: Dataset, loss: RareNodeLoss, fit_on: Sequence[str]) -> Figure:
+def weights_by_rarity(dataset: Dataset, variant: VariantSettings, fit_on: Sequence[str]) -> Figure:
     """The loss weight of a positive and of a negative, by the node's training positives, if any.
 
-    With a focal term these are the weights at its floor and at an uncertainty of 1.
+    With a focal term these are the weights at its floor and at an uncertainty of 1; with a schedule,
+    the first ones.
     """
+    if variant.forest is not None:
+        return _note("A forest has no loss to weigh.")
+    loss = build_loss(variant, dataset, fit_on)
     counts = sum(dataset.counts(part) for part in fit_on)
     shown = np.flatnonzero(dataset.evaluated & (counts > 0))
     order = shown[np.argsort(counts[shown])]
@@ -65,7 +71,7 @@ def weights_by_rarity(dataset: Dataset, loss: RareNodeLoss, fit_on: Sequence[str
             ):
                 axes.plot(
                     counts[order],
-                    factor * weight[order],
+                    loss.mixture * factor * weight[order] + 1 - loss.mixture,
                     color=colour,
                     linestyle=line,
                     marker=marker,
@@ -77,4 +83,13 @@ def weights_by_rarity(dataset: Dataset, loss: RareNodeLoss, fit_on: Sequence[str
             xscale="log", yscale="log", xlabel="training positives of the node", ylabel="weight"
         )
         axes.legend()
+    return figure
+
+
+def _note(text: str) -> Figure:
+    """A figure that says why there is nothing to show."""
+    with style():
+        figure, axes = plt.subplots(figsize=(5, 0.6))
+        axes.text(0.5, 0.5, text, ha="center", va="center")
+        axes.set_axis_off()
     return figure
