@@ -10,10 +10,12 @@ from sklearn.metrics import average_precision_score
 from rarenodes import metrics
 from rarenodes.metrics import (
     RARITY_BINS,
+    THRESHOLDS,
     average_precision,
     brier_score,
     calibration,
     confusion_counts,
+    f1_by_threshold,
     macro,
     micro_average_precision,
     precision_recall_curve,
@@ -209,11 +211,15 @@ def one_group(nodes):
     return np.zeros(nodes, dtype=int)
 
 
+def tuned(scores, targets, groups, grid=THRESHOLDS):
+    return tuned_thresholds(f1_by_threshold(scores, targets, grid), groups, grid)
+
+
 def test_one_threshold_for_all_is_the_best_and_the_largest_of_equals():
     scores = np.array([[0.3], [0.6], [0.1], [0.2]])
     targets = np.array([[1], [1], [0], [0]], dtype=bool)
     # Perfect from 0.2 up to just below 0.3.
-    assert tuned_thresholds(scores, targets, one_group(1)) == [0.29]
+    assert tuned(scores, targets, one_group(1)) == [0.29]
 
 
 def test_every_group_has_its_own_threshold():
@@ -221,12 +227,12 @@ def test_every_group_has_its_own_threshold():
     scores = np.array([[0.8, 0.3, 0.9], [0.6, 0.1, 0.5], [0.5, 0.1, 0.4], [0.4, 0.1, 0.2]])
     targets = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]], dtype=bool)
     # One for all: from 0.6 node 0 has 1 and node 1 has 0; below 0.3, 2/5 and 1, which is better.
-    np.testing.assert_array_equal(tuned_thresholds(scores, targets, one_group(3)), 0.29)
+    np.testing.assert_array_equal(tuned(scores, targets, one_group(3)), 0.29)
     # Alone, node 0 goes no further from it than to 0.6, although 0.79 is as good.
-    alone = tuned_thresholds(scores, targets, np.arange(3))
+    alone = tuned(scores, targets, np.arange(3))
     np.testing.assert_array_equal(alone, [0.6, 0.29, 0.29])
     # The other way round the groups are as they were, whatever they are called.
-    pairs = tuned_thresholds(scores, targets, np.array([7, 3, 7]))
+    pairs = tuned(scores, targets, np.array([7, 3, 7]))
     np.testing.assert_array_equal(pairs, [0.6, 0.29, 0.6])
 
 
@@ -235,8 +241,8 @@ def test_a_group_takes_the_larger_of_two_thresholds_as_near():
     targets = np.array([[1, 1], [1, 0], [0, 0], [0, 0]], dtype=bool)
     grid = [0.25, 0.5, 0.75]
     # F1 of node 0: 2/3, 1/2, 2/3; of node 1: 2/5, 1, 0. So 0.5 is best for all.
-    assert tuned_thresholds(scores, targets, one_group(2), grid).tolist() == [0.5, 0.5]
-    assert tuned_thresholds(scores, targets, np.arange(2), grid).tolist() == [0.75, 0.5]
+    assert tuned(scores, targets, one_group(2), grid).tolist() == [0.5, 0.5]
+    assert tuned(scores, targets, np.arange(2), grid).tolist() == [0.75, 0.5]
 
 
 @given(scores_and_targets(), st.sampled_from(["all", "each", "pairs"]))
@@ -247,7 +253,7 @@ def test_no_threshold_is_better_for_a_group_than_its_own(case, kind):
     nodes = np.arange(targets.shape[1])
     groups = {"all": nodes * 0, "each": nodes, "pairs": nodes // 2}[kind]
     grid = [0.1, 0.3, 0.6]
-    thresholds = tuned_thresholds(scores, targets, groups, grid)
+    thresholds = tuned(scores, targets, groups, grid)
     assert set(thresholds) <= set(grid)
 
     def f1(threshold):
@@ -265,13 +271,13 @@ def test_no_threshold_is_better_for_a_group_than_its_own(case, kind):
 def test_positives_that_no_threshold_finds_leave_the_threshold_of_all():
     scores = np.array([[0.6, 0.0], [0.2, 0.5]])
     targets = np.array([[1, 1], [0, 0]], dtype=bool)
-    np.testing.assert_array_equal(tuned_thresholds(scores, targets, np.arange(2)), 0.59)
+    np.testing.assert_array_equal(tuned(scores, targets, np.arange(2)), 0.59)
 
 
 def test_thresholds_are_tuned_for_thousands_of_nodes_at_once():
     rng = np.random.default_rng(0)
     scores, targets = rng.random((50, 4000), np.float32), rng.random((50, 4000)) < 0.03
-    thresholds = tuned_thresholds(scores, sparse.csr_array(targets), np.arange(4000))
+    thresholds = tuned(scores, sparse.csr_array(targets), np.arange(4000))
     some = np.flatnonzero(targets.any(axis=0))[:5]
     for node in some:
         f1 = threshold_sweep(scores[:, [node]], targets[:, [node]])["macro_f1_all"]
@@ -279,11 +285,6 @@ def test_thresholds_are_tuned_for_thousands_of_nodes_at_once():
             *confusion_counts(scores[:, [node]], targets[:, [node]], thresholds[node])
         )
         assert at[2].item() == pytest.approx(f1.max())
-
-
-def test_tuned_thresholds_need_a_positive():
-    with pytest.raises(ValueError, match="no node has a positive example"):
-        tuned_thresholds(SCORES, np.zeros_like(TARGETS), one_group(4))
 
 
 def test_calibration_of_calibrated_scores():

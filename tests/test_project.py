@@ -97,16 +97,19 @@ NO_DEPENDENCE = {
     "evaluate": {*_ABOUT_TRAINING, "datasets"},
     "compare": {
         *_ABOUT_TRAINING, "datasets", "bootstrap", "hierarchy", "metrics", "results", "scoring",
+        "stored_scores",
     },
     "gallery": {
         "datasets", "ensemble", "forest", "metrics", "randomness", "resampling", "scoring",
-        "training",
+        "stored_scores", "training",
     },
     "audit": _ABOUT_TRAINING,
+    "scale": {*_ABOUT_TRAINING, "datasets", "scoring"},
 }  # fmt: skip
 STAGES = [
     *((".", stage) for stage in ("prepare", "train", "evaluate", "compare", "gallery")),
     *(("benchmark/audit", stage) for stage in ("prepare", "train", "audit")),
+    *(("benchmark/scale", stage) for stage in ("prepare", "train", "scale")),
 ]
 
 

@@ -110,3 +110,11 @@ def test_an_unknown_scope(dataset):
     with pytest.raises(ValueError, match="thresholds per 'leaf': expected one of 'dataset'"):
         # Past the type checker of the tests, as users are.
         tune_thresholds.__wrapped__(dataset, Predictions(VALID, TEST), "leaf")
+
+
+def test_thresholds_need_a_positive(dataset):
+    targets = dataset.targets.toarray()
+    targets[dataset.split["valid"], 1:] = 0
+    blank = Dataset(**{**vars(dataset), "targets": sparse.csr_array(targets)})
+    with pytest.raises(ValueError, match="no node has a positive example"):
+        tune_thresholds(blank, Predictions(VALID, TEST))

@@ -463,7 +463,6 @@ def below(tmp_path) -> Path:
     (tmp_path / "variants.yaml").write_text(EXTRA)
     values = yaml.safe_load(TINY.read_text())
     values["catalogue"] = ["../../variants.yaml"]
-    values["reports"] = "../../reports/benchmark"
     values["data"] = "../../data"
     folder = tmp_path / "benchmark" / "audit"
     folder.mkdir(parents=True)
@@ -474,24 +473,18 @@ def below(tmp_path) -> Path:
 def test_files_are_relative_to_the_folder_of_the_study(below, tmp_path):
     study = Study(below / "params.yaml")
     assert study.variant("extra").about == "another"
-    assert study.reports("train", "toy") == tmp_path / "reports" / "benchmark" / "train" / "toy"
+    assert study.reports("train", "toy") == below / "reports" / "train" / "toy"
     assert study.prepared("toy").resolve() == tmp_path / "data" / "processed" / "toy"
     assert study.results("toy", "mcm") == below / "results" / "toy" / "mcm"
     assert study.checkpoint(load_dataset("synthetic"), "toy", "mcm", 0).is_relative_to(below)
 
 
-@pytest.mark.parametrize(
-    ("here", "reports"),
-    [
-        (".", "../../reports/benchmark/compare"),
-        ("notebooks", "../../../reports/benchmark/compare"),
-    ],
-)
-def test_reports_of_a_study_that_is_found_from_within(below, monkeypatch, here, reports):
+@pytest.mark.parametrize(("here", "above"), [(".", "."), ("notebooks", "..")])
+def test_reports_of_a_study_that_is_found_from_within(below, monkeypatch, here, above):
     (below / "notebooks").mkdir()
     monkeypatch.chdir(below / here)
     study = Study.find()
-    assert study.reports("compare") == Path(reports)
+    assert study.reports("compare") == Path(above, "reports", "compare")
     assert study.variant("extra").about == "another"
 
 

@@ -98,6 +98,13 @@ STAGES = {
         lambda study: {"folder": study.reports("audit")},
         _lazily("audit", "audit"),
     ),
+    "scale": Stage(
+        "06_scale.ipynb",
+        "compare all variants on a data set too large for the other comparisons",
+        ("dataset",),
+        lambda study, dataset: {"folder": study.reports("scale", dataset)},
+        _lazily("scale", "scale"),
+    ),
     "gallery": Stage(
         "07_gallery.ipynb",
         "show what each loss and each weight does",

@@ -1,7 +1,7 @@
 """Member networks that train side by side, held as batched tensors."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -115,7 +115,6 @@ class Ensemble(nn.Module):
                     activations = activations * self._dropout_scale(activations, dropout)
         return activations.view(self.members, len(encoded), -1)
 
-    @torch.no_grad()
     def predict(
         self,
         inputs: Tensor,
@@ -132,15 +131,29 @@ class Ensemble(nn.Module):
             dropout: one generator a member where members are passes of one network; else None.
 
         """
-        chunks = []
+        return torch.cat(list(self.predictions(inputs, hierarchy, batch_size, dropout)))
+
+    def predictions(
+        self,
+        inputs: Tensor,
+        hierarchy: Hierarchy,
+        batch_size: int = 512,
+        dropout: Sequence[Generator] | None = None,
+    ) -> Iterator[Float[Tensor, "batch nodes"]]:
+        """What `predict` returns, batch by batch."""
         for batch in inputs.split(batch_size):
-            logits = self(batch, dropout)
-            if kernel_available(logits):
-                coherent = coherent_scores(logits, EdgePlan.of(hierarchy))
-            else:
-                coherent = hierarchy.max_over_descendants(logits)
-            chunks.append(torch.sigmoid(coherent).mean(dim=0))
-        return torch.cat(chunks)
+            yield self._predict_batch(batch, hierarchy, dropout)
+
+    @torch.no_grad()
+    def _predict_batch(
+        self, batch: Tensor, hierarchy: Hierarchy, dropout: Sequence[Generator] | None
+    ) -> Float[Tensor, "batch nodes"]:
+        logits = self(batch, dropout)
+        if kernel_available(logits):
+            coherent = coherent_scores(logits, EdgePlan.of(hierarchy))
+        else:
+            coherent = hierarchy.max_over_descendants(logits)
+        return torch.sigmoid(coherent).mean(dim=0)
 
     def save(self, folder: Path) -> None:
         """Write `ensemble.safetensors` and `ensemble.json`."""

@@ -1,44 +1,55 @@
 """The stage `train`: every seed of one variant on one data set, trained and scored."""
 
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.forest import fit_forest
 from rarenodes.results import Results
 from rarenodes.scoring import Predictions, node_table, score_run
+from rarenodes.stored_scores import StoredScores
 from rarenodes.study import Study, TrainingSettings
 from rarenodes.training import Streams, prediction_dropout, train_ensemble
 from rarenodes.variants import build_loss, resampled
+
+# What a trained model predicts for a part of the split: `[some examples, nodes]`, batch by batch.
+Predict = Callable[[str], Iterable[Float[np.ndarray, "batch nodes"]]]
 
 
 def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     """Train and score every seed of a variant on a prepared data set; store results in `folder`.
 
     An interrupted run goes on from its last checkpoint; `discard_checkpoints` when the results are
-    safe. Wall times go to `scratch/run_log.csv`, which is no result.
+    safe. Probabilities that are not kept are scored from files, so that memory does not grow with
+    examples × nodes. Wall times go to `scratch/run_log.csv`, which is no result.
     """
     dataset = Dataset.load(study.prepared(name))
     settings, training = study.variant(variant), study.training(name, variant)
     torch.set_num_threads(training.threads)
     nodes = node_table(dataset, training.fit_on)
-    run = _train_networks if settings.forest is None else _fit_forest
+    fit = _train_networks if settings.forest is None else _fit_forest
     tables, rows, histories, probabilities = [], [], [], []
     for seed in range(training.seeds):
         started = time.monotonic()
-        predictions, history = run(study, dataset, name, variant, seed, folder)
+        predict, history = fit(study, dataset, name, variant, seed, folder)
         _note_wall_time(study, name, variant, seed, time.monotonic() - started)
-        table, pooled = score_run(dataset, predictions, nodes, settings.threshold)
+        with ExitStack() as files:
+            predictions = _predictions(dataset, training, predict, files, study.folder / "scratch")
+            table, pooled = score_run(dataset, predictions, nodes, settings.threshold)
         tables.append(table.assign(seed=seed))
         rows.append({"seed": seed, **pooled})
         histories.append(history.assign(seed=seed))
-        probabilities.append(predictions.test)
+        if training.keep_probabilities:
+            probabilities.append(predictions.test)
     results = Results(
         nodes=pd.concat(tables, ignore_index=True),
         seeds=pd.DataFrame(rows),
@@ -58,7 +69,7 @@ def discard_checkpoints(study: Study, name: str, variant: str) -> None:
 
 def _train_networks(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predictions, pd.DataFrame]:
+) -> tuple[Predict, pd.DataFrame]:
     settings, training = study.variant(variant), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
@@ -73,37 +84,45 @@ def _train_networks(
         trained.ensemble.save(folder / f"ensemble-{seed}")
     device = str(trained.ensemble.weights[0].device)
 
-    def probabilities(part: str) -> np.ndarray:
+    def predict(part: str) -> Iterator[np.ndarray]:
         features = torch.from_numpy(dataset.features[dataset.split[part]]).to(device)
         dropout = prediction_dropout(training, streams, part, device)
-        return trained.ensemble.predict(features, dataset.hierarchy, dropout=dropout).cpu().numpy()
+        for batch in trained.ensemble.predictions(features, dataset.hierarchy, dropout=dropout):
+            yield batch.cpu().numpy()
 
-    return _predictions(dataset, training, probabilities), trained.history
+    return predict, trained.history
 
 
 def _fit_forest(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predictions, pd.DataFrame]:
+) -> tuple[Predict, pd.DataFrame]:
     settings, training = study.variant(variant), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
     forest = fit_forest(examples, settings.forest, training.fit_on, streams.forest())
-    predictions = _predictions(
-        dataset, training, lambda part: forest.predict(dataset.features[dataset.split[part]])
-    )
-    return predictions, pd.DataFrame(columns=["epoch", "train_loss"])
+    history = pd.DataFrame(columns=["epoch", "train_loss"])
+    return lambda part: [forest.predict(dataset.features[dataset.split[part]])], history
 
 
 def _predictions(
-    dataset: Dataset, training: TrainingSettings, probabilities: Callable[[str], np.ndarray]
+    dataset: Dataset, training: TrainingSettings, predict: Predict, files: ExitStack, scratch: Path
 ) -> Predictions:
     """Predictions for the evaluated nodes, on validation data only where these are held out."""
+    nodes = int(dataset.evaluated.sum())
+
+    def predicted(part: str) -> np.ndarray | StoredScores:
+        batches = (batch[:, dataset.evaluated] for batch in predict(part))
+        if training.keep_probabilities:
+            return np.ascontiguousarray(np.concatenate(list(batches)))
+        file = files.enter_context(tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
+        stored, first = StoredScores(file, len(dataset.split[part]), nodes), 0
+        for batch in batches:
+            stored.write(first, batch)
+            first += len(batch)
+        return stored
+
     held_out = "valid" not in training.fit_on and len(dataset.split["valid"]) > 0
-
-    def evaluated(part: str) -> np.ndarray:
-        return np.ascontiguousarray(probabilities(part)[:, dataset.evaluated])
-
-    return Predictions(valid=evaluated("valid") if held_out else None, test=evaluated("test"))
+    return Predictions(valid=predicted("valid") if held_out else None, test=predicted("test"))
 
 
 def _note_wall_time(study: Study, name: str, variant: str, seed: int, seconds: float) -> None:

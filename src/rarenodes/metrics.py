@@ -6,17 +6,18 @@ score is above the threshold. float16 is widened to float32 first, so that a thr
 not rounded to what float16 can hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Int, Num
 from scipy import sparse
 from scipy.special import expit, logit
 
+from rarenodes.stored_scores import StoredScores, Targets, in_blocks
+
 Scores = Float[np.ndarray, "examples nodes"]
-Targets = Shaped[np.ndarray, "examples nodes"] | sparse.spmatrix | sparse.sparray
 PerNode = Num[np.ndarray, " nodes"]
 Convention = Literal["all", "with_positives"]
 
@@ -201,11 +202,11 @@ def rarity_bin(train_positives: PerNode) -> pd.Categorical:
     )
 
 
-def micro_average_precision(scores: Scores, targets: Targets) -> float:
+def micro_average_precision(scores: Scores | StoredScores, targets: Targets) -> float:
     """Average precision over all (example, node) pairs at once: C-HMCNN's AU(PRC).
 
     Args:
-        scores: `[examples, nodes]`, evaluated nodes only.
+        scores: `[examples, nodes]`, evaluated nodes only, in memory or in a file.
         targets: 0/1, same shape.
 
     Returns:
@@ -215,8 +216,14 @@ def micro_average_precision(scores: Scores, targets: Targets) -> float:
         ValueError: shapes that differ, scores that are not numbers.
 
     """
-    curve = _pooled_curve(scores, targets)
-    return float(np.mean(curve.hits / curve.predicted)) if len(curve.hits) else float("nan")
+    positive = np.concatenate([block[labels] for block, labels in _checked_blocks(scores, targets)])
+    if not len(positive):
+        return float("nan")
+    positive.sort()
+    hits = len(positive) - np.searchsorted(positive, positive, side="left")
+    # Of all other scores it takes only how many reach a positive's, which adds up over blocks.
+    predicted = sum(_reaching(block, positive) for block, _ in _checked_blocks(scores, targets))
+    return float(np.mean(hits[::-1] / predicted[::-1]))
 
 
 class MatchedRecall(NamedTuple):
@@ -343,9 +350,36 @@ def threshold_sweep(
     return pd.DataFrame(table)
 
 
-def tuned_thresholds(
-    probabilities: Scores,
+def f1_by_threshold(
+    scores: Scores | StoredScores,
     targets: Targets,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Float[np.ndarray, "nodes thresholds"]:
+    """F1 of every node at each of many thresholds.
+
+    Args:
+        scores: `[examples, nodes]`, in memory or in a file.
+        targets: 0/1, same shape.
+        thresholds: ascending; by default 0.01 to 0.99 by 0.01, and a few nearer 0 and 1.
+
+    Returns:
+        `[nodes, thresholds]`; 0 for nodes without positives.
+
+    Raises:
+        ValueError: shapes that differ, scores that are not numbers.
+
+    """
+    found = []
+    for block, labels in _checked_blocks(scores, targets):
+        tp, predicted = _counts_above(block, labels, np.asarray(thresholds, block.dtype))
+        support = labels.sum(axis=0)[:, None]
+        _, _, f1 = precision_recall_f1(tp, predicted - tp, support - tp)
+        found.append(f1)
+    return np.concatenate(found)
+
+
+def tuned_thresholds(
+    f1: Float[np.ndarray, "nodes thresholds"],
     groups: Int[np.ndarray, " nodes"],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Float[np.ndarray, " nodes"]:
@@ -366,27 +400,17 @@ def tuned_thresholds(
     where its parent, with a higher threshold, is not. Scores of single nodes do not depend on that.
 
     Args:
-        probabilities: `[examples, nodes]` of the validation part.
-        targets: 0/1, same shape.
+        f1: on the validation part, from `f1_by_threshold`.
         groups: `[nodes]`, a number for each node, the same for the nodes of a group: constant for
             one threshold, depths, or all different.
-        thresholds: the grid searched; by default 0.01 to 0.99 by 0.01, and a few nearer 0 and 1.
+        thresholds: those of `f1`, ascending.
 
     Returns:
         `[nodes]`, each node's threshold.
 
-    Raises:
-        ValueError: shapes that differ, probabilities that are not numbers, no positive at all.
-
     """
-    scores, targets = checked(probabilities, targets)
-    if not targets.any():
-        raise ValueError("no node has a positive example: there is no F1 to tune a threshold by")
-    grid = np.sort(thresholds)
-    tp, predicted = _counts_above(scores, targets, grid.astype(scores.dtype))
-    support = targets.sum(axis=0)[:, None]
-    # F1 is 0 without positives, and sums rank thresholds as means do.
-    _, _, f1 = precision_recall_f1(tp, predicted - tp, support - tp)
+    grid = np.asarray(thresholds)
+    # Nodes without positives have no F1 but 0, and sums rank thresholds as means do.
     of_all = grid[_best(f1.sum(axis=0))].max()
     names, group = np.unique(groups, return_inverse=True)
     by_group = np.zeros((len(names), len(grid)))
@@ -465,8 +489,20 @@ class _Curve(NamedTuple):
 def _curve(scores: np.ndarray, targets: np.ndarray) -> _Curve:
     positive = np.sort(scores[targets])
     hits = len(positive) - np.searchsorted(positive, positive, side="left")
-    predicted = len(scores) - np.searchsorted(np.sort(scores), positive, side="left")
+    predicted = _reaching(scores, positive)
     return _Curve(positive[::-1], hits[::-1], predicted[::-1])
+
+
+def _reaching(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """How many of the scores are at least each level."""
+    return scores.size - np.searchsorted(np.sort(scores, axis=None), levels, side="left")
+
+
+def _checked_blocks(
+    scores: Scores | StoredScores, targets: Targets
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for block, labels in in_blocks(scores, targets):
+        yield checked(block, labels)
 
 
 def _pooled_curve(scores: Scores, targets: Targets) -> _Curve:

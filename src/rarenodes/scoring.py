@@ -5,13 +5,17 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Num
+from scipy import sparse
 
 from rarenodes import metrics
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.stored_scores import StoredScores, in_blocks
 
 # Every run is scored at the paper's threshold and at thresholds tuned on validation data.
 HALF = 0.5
+
+COUNTS = ("true_positives", "false_positives", "false_negatives")
 
 # Which nodes share a tuned threshold: all, those of one depth, or none.
 ThresholdScope = Literal["dataset", "depth", "node"]
@@ -19,7 +23,7 @@ ThresholdScope = Literal["dataset", "depth", "node"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Coherent probabilities of one run for the evaluated nodes.
+    """Coherent probabilities of one run for the evaluated nodes, in memory or in a file.
 
     Attributes:
         valid: `[validation examples, evaluated nodes]`, or None where these were trained on.
@@ -27,8 +31,8 @@ class Predictions:
 
     """
 
-    valid: Float[np.ndarray, "valid nodes"] | None
-    test: Float[np.ndarray, "test nodes"]
+    valid: Float[np.ndarray, "valid nodes"] | StoredScores | None
+    test: Float[np.ndarray, "test nodes"] | StoredScores
 
 
 def node_table(dataset: Dataset, fit_on: list[str]) -> pd.DataFrame:
@@ -81,7 +85,11 @@ def tune_thresholds(
     if predictions.valid is None:
         return np.full(len(depth), np.nan)
     targets = dataset.targets[dataset.split["valid"]][:, dataset.evaluated]
-    return metrics.tuned_thresholds(predictions.valid, targets, groups[per])
+    if not targets.sum():
+        raise ValueError("no node has a positive example: there is no F1 to tune a threshold by")
+    return metrics.tuned_thresholds(
+        metrics.f1_by_threshold(predictions.valid, targets), groups[per]
+    )
 
 
 def score_run(
@@ -108,46 +116,56 @@ def score_run(
     """
     targets = dataset.targets[dataset.split["test"]][:, dataset.evaluated]
     thresholds = tune_thresholds(dataset, predictions, per)
-    table = nodes.copy()
-    scores = metrics.score_nodes(predictions.test, targets, HALF)
-    table[["average_precision", "brier_score"]] = scores[["average_precision", "brier_score"]]
-    table["threshold_tuned"] = thresholds
+    table = _score_nodes(predictions.test, targets, thresholds, nodes)
     pooled = {
         "threshold_tuned": float(thresholds[0]) if per == "dataset" else float("nan"),
         "micro_average_precision": metrics.micro_average_precision(predictions.test, targets),
     }
+    test_positives = table["test_positives"].to_numpy()
     for convention in ("all", "with_positives"):
         pooled[f"macro_average_precision_{convention}"] = metrics.macro(
-            scores["average_precision"].to_numpy(), nodes["test_positives"].to_numpy(), convention
+            table["average_precision"].to_numpy(), test_positives, convention
         )
-    for name, at in (("half", np.full_like(thresholds, HALF)), ("tuned", thresholds)):
-        counts = _counts(predictions.test, targets, at)
-        for count, values in counts.items():
-            table[f"{count}_{name}"] = values
-        pooled |= _pooled_at(counts, nodes["test_positives"].to_numpy(), name)
+    for at in ("half", "tuned"):
+        counts = [table[f"{name}_{at}"].to_numpy() for name in COUNTS]
+        pooled |= _pooled_at(counts, test_positives, at)
     return table, pooled
 
 
+def _score_nodes(
+    probabilities: Float[np.ndarray, "test nodes"] | StoredScores,
+    targets: sparse.csr_array,
+    thresholds: Float[np.ndarray, " nodes"],
+    nodes: pd.DataFrame,
+) -> pd.DataFrame:
+    """The table of nodes with what every node's own column of probabilities says."""
+    tables, first = [], 0
+    for scores, labels in in_blocks(probabilities, targets):
+        some = thresholds[first : first + scores.shape[1]]
+        first += len(some)
+        at_half = metrics.score_nodes(scores, labels, HALF)
+        table = at_half[["average_precision", "brier_score"]].assign(threshold_tuned=some)
+        table[[f"{name}_half" for name in COUNTS]] = at_half[list(COUNTS)]
+        table[[f"{name}_tuned" for name in COUNTS]] = _counts(scores, labels, some)
+        tables.append(table)
+    found = pd.concat(tables, ignore_index=True).set_axis(nodes.index)
+    return pd.concat([nodes, found], axis=1)
+
+
 def _counts(
-    probabilities, targets, thresholds: Float[np.ndarray, " nodes"]
-) -> dict[str, np.ndarray]:
-    names = ("true_positives", "false_positives", "false_negatives")
+    scores: Float[np.ndarray, "test nodes"],
+    targets: metrics.Targets,
+    thresholds: Float[np.ndarray, " nodes"],
+) -> Num[np.ndarray, "nodes 3"]:
     if np.isnan(thresholds).any():
-        return {name: np.full(targets.shape[1], np.nan) for name in names}
-    counts = metrics.confusion_counts(probabilities, targets, thresholds)
-    return dict(zip(names, counts, strict=True))
+        return np.full((len(thresholds), len(COUNTS)), np.nan)
+    return np.stack(metrics.confusion_counts(scores, targets, thresholds), axis=1)
 
 
-def _pooled_at(
-    counts: dict[str, np.ndarray], test_positives: np.ndarray, name: str
-) -> dict[str, float]:
+def _pooled_at(counts: list[np.ndarray], test_positives: np.ndarray, name: str) -> dict[str, float]:
     """Macro precision, recall and F1 under both conventions; NaN where counts are missing."""
-    scores = zip(
-        ("precision", "recall", "f1"),
-        metrics.precision_recall_f1(*counts.values()),
-        strict=True,
-    )
-    missing = any(np.isnan(value).any() for value in counts.values())
+    scores = zip(("precision", "recall", "f1"), metrics.precision_recall_f1(*counts), strict=True)
+    missing = np.isnan(counts).any()
     return {
         f"macro_{score}_{convention}_{name}": (
             float("nan") if missing else metrics.macro(values, test_positives, convention)

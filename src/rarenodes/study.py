@@ -53,7 +53,7 @@ class TrainingSettings(Budget):
         seeds: number of runs that differ in their random streams only.
         threads: of PyTorch on the CPU; fixed, because sums depend on it in the last bits.
         keep_probabilities: whether to store each seed's test probabilities; the paired bootstrap
-            needs them.
+            needs them. Where they are not kept they never are in memory at once.
         keep_ensembles: whether to store each seed's networks.
 
     """
@@ -111,7 +111,6 @@ class Parameters(Settings):
     Attributes:
         seed: the root of every random stream.
         data: folder with `raw/` and `processed/`, relative to the study's.
-        reports: folder of what people read, relative to the study's.
         datasets: data sets by name.
         variants: the variants that are trained and compared, by name; where there are none here,
             all of the catalogue.
@@ -125,7 +124,6 @@ class Parameters(Settings):
 
     seed: int = Field(ge=0)
     data: str = "data"
-    reports: str = "reports"
     datasets: dict[str, DatasetSettings] = Field(min_length=1)
     variants: dict[str, VariantSettings] = Field(default_factory=dict)
     catalogue: list[str] = Field(default_factory=list)
@@ -219,7 +217,7 @@ class Study:
 
     def reports(self, stage: str, *item: str) -> Path:
         """Folder of what people read of a stage."""
-        path = self.folder.joinpath(self.parameters.reports, stage, *item)
+        path = self.folder.joinpath("reports", stage, *item)
         return Path(os.path.normpath(path))
 
     def checkpoint(self, dataset: Dataset, name: str, variant: str, seed: int) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 from torch import Generator, Tensor
@@ -63,6 +63,15 @@ class Budget(Settings):
     ensemble: Literal["networks", "dropout"] = "networks"
     fit_on: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _check_ensemble(self):
+        if self.ensemble == "dropout" and (self.dropout == 0 or self.layers == 0):
+            raise ValueError(
+                "ensemble: dropout makes members by dropping hidden units: it needs dropout above 0 "
+                f"and hidden layers, found dropout {self.dropout:g} and layers {self.layers}"
+            )
+        return self
 
 
 @dataclass(frozen=True)

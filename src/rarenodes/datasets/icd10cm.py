@@ -1,7 +1,11 @@
 """Diagnosis codes from short texts: the ICD-10-CM tabular list, as a tree.
 
 The list is data of the US CDC/CMS (public domain), inside the PyPI package `simple-icd-10-cm`
-(MIT), so it is there offline after installation.
+(MIT), so it is there offline after installation. All 22 chapters with `min_count` 1 are the whole
+of it (package 1.5.0, April 2026): 47,162 nodes on 8 levels and 60,798 texts, 59,933 after merging.
+Of these texts 60,368 belong to categories and what is below them, 430 to chapters and blocks. The
+51,305 codes that only add a seventh character are left out: their texts repeat their parent's, with
+"initial encounter" and the like.
 """
 
 import hashlib
@@ -45,10 +49,8 @@ def load(source: str, root: Path, options: Icd10cmOptions, sampling: Sampling) -
     """Texts of the chosen chapters, each labelled with its code and all that lies above.
 
     Titles, inclusion terms and "includes" notes are the texts. A text whose node is dropped for
-    lack of texts belongs to its nearest kept ancestor. Codes that only add a seventh character
-    are left out: their texts repeat their parent's, with "initial encounter" and the like.
-    Nodes are chosen before `sampling` limits the training part, so they stay the same and rare
-    nodes become rarer.
+    lack of texts belongs to its nearest kept ancestor. Nodes are chosen before `sampling` limits
+    the training part, so they stay the same and rare nodes become rarer.
 
     Args:
         source: name of the data set.

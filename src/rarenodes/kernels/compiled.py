@@ -18,6 +18,7 @@ from rarenodes.kernels.lanes import (
     mask_of,
     multiply,
     not_zero,
+    prefetch,
     splat,
     store,
     store_at,
@@ -27,6 +28,9 @@ from rarenodes.kernels.lanes import (
 
 # Nodes worked on at once where intermediate values are kept, so that these stay in the first cache.
 CHUNK = 128
+
+# How many nodes ahead values are fetched from memory, so that they are there when their turn comes.
+AHEAD = 256
 
 KINDS = ("bbma", "entropy", "aleatoric", "jsd", "kl", "gmu", "mutual_information")
 _BBMA, _ENTROPY, _ALEATORIC, _JSD, _KL, _GMU, _MUTUAL_INFORMATION = range(1, len(KINDS) + 1)
@@ -346,9 +350,9 @@ def _load_chunk(logits, order, rows, start, stop, lanes, best):
         # Positions whose nodes follow each other, as nearly all do in trees, come as a square.
         if straight[k] >= len(lanes):
             for lane in range(len(lanes)):
-                store(
-                    best, k + lane, load_at(logits, rows[lane] * logits.shape[1] + nodes[k], lanes)
-                )
+                place = rows[lane] * logits.shape[1] + nodes[k]
+                prefetch(logits, place + AHEAD)
+                store(best, k + lane, load_at(logits, place, lanes))
             transpose(best, k, lanes)
         else:
             for lane in range(len(lanes)):
@@ -453,11 +457,9 @@ def _store_chunk(order, rows, start, stop, own, slope, lanes, square, gradient):
             transpose(square, 0, lanes)
             for lane in range(len(lanes)):
                 if rows[lane] >= 0:
-                    store_at(
-                        gradient,
-                        rows[lane] * gradient.shape[1] + nodes[first],
-                        load(square, lane, lanes),
-                    )
+                    place = rows[lane] * gradient.shape[1] + nodes[first]
+                    prefetch(gradient, place - AHEAD)
+                    store_at(gradient, place, load(square, lane, lanes))
         else:
             for lane in range(len(lanes)):
                 if rows[lane] >= 0:

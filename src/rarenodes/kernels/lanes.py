@@ -105,6 +105,24 @@ def store_at(context, array, place, value):
 
 
 @_vector_operation
+def prefetch(context, array, place):
+    """Have the values of an array at a place, which may lie outside, brought into the caches."""
+
+    def generate(context, builder, signature, arguments):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        k = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        pointer = builder.bitcast(builder.gep(data, [k]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        settings = [ir.Constant(number, value) for value in (0, 3, 1)]
+        builder.call(function, [pointer, *settings])
+        return context.get_dummy_value()
+
+    return types.void(array, place), generate
+
+
+@_vector_operation
 def transpose(context, tile, k, lanes):
     """Turn the square of as many rows as there are lanes, from row `k` of a tile on."""
     vector = Vector(tile.dtype, len(lanes))
