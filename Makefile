@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit survey test lint format bench pages clean
+.PHONY: help install repro audit scale survey test lint format bench pages clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -26,7 +26,10 @@ repro: $(INSTALLED)  ## Rebuild every result of the default study
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
 	cd benchmark/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-survey: $(INSTALLED)  ## Train every variant of the catalogue: about an hour
+scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about an hour
+	cd benchmark/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
 	for dataset in icd10cm_limited cellcycle_FUN; do \
 	  $(BIN)/python -m rarenodes --params benchmark/survey/params.yaml run --datasets $$dataset \
 	    --table reports/survey/$$dataset || exit 1; \
@@ -41,8 +44,8 @@ lint: $(INSTALLED)  ## Check format and style
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)  ## Measure speed and memory
-	$(BIN)/python benches/bench_step.py
+bench: $(INSTALLED)  ## Measure speed and memory: a quarter of an hour
+	$(BIN)/python -m benches
 
 pages: $(INSTALLED)  ## Render the executed notebooks as HTML into scratch/pages
 	$(BIN)/python -m jupyter nbconvert --to html --output-dir scratch/pages $$(find reports -name '*.ipynb')

@@ -1,0 +1,1 @@
+"""What the hierarchy costs: `python -m benches` measures it and writes `reports/benches`."""

@@ -1,0 +1,129 @@
+"""The report: aims and what was measured, tables and figures, on what machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from benches import figures
+from benches.loss import KERNEL
+from rarenodes.plots.style import save_figure
+from rarenodes.tables import write_table
+
+MILLISECONDS = {"ms": "median ms", "ms_lower": "quartile", "ms_upper": "quartile "}
+
+
+def write(tables: Mapping[str, pd.DataFrame], machine: Mapping[str, object], folder: Path) -> None:
+    """Write tables as CSV and Markdown, figures, and `README.md`, which shows all."""
+    for name, table in tables.items():
+        write_table(table, folder / "tables" / name)
+    save_figure(figures.against_size(tables["sizes"], tables["memory"]), folder / "figures/sizes")
+    save_figure(figures.of_shapes(tables["shapes"]), folder / "figures/shapes")
+    save_figure(figures.of_steps(tables["steps"]), folder / "figures/steps")
+    (folder / "README.md").write_text(_page(tables, machine))
+
+
+def aims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each aim with what was measured."""
+    rows = []
+
+    def add(what: str, aim: str, measured: str) -> None:
+        rows.append({"what": what, "aim": aim, "measured": measured})
+
+    losses = tables["losses"].set_index(["hierarchy", "members", "way"])["ratio"]
+    for name, aim in (("FUN", 300), ("GO", 15_000)):
+        small = losses[name, 1]
+        times = " and ".join(
+            f"{small[way] / small['coherent']:,.0f}" for way in ("dense, max", "dense, amax")
+        )
+        plain = small["dense, max"]
+        add(
+            f"coherent loss, {name}, 1 member, 4 examples: times faster than dense (max and amax)",
+            f"≥ {aim:,}",
+            f"{times}; plain BCE {plain:,.0f} than max",
+        )
+    add(
+        "loss with weights and gmu, GO, 10 members, 64 examples: of plain BCE",
+        "≤ 2.5 ×",
+        f"{losses['GO', 10, 'coherent, weights, gmu']:.2f} ×",
+    )
+    steps = tables["steps"].set_index(["hierarchy", "members", "way"])["ratio"]
+    for name in ("FUN", "GO"):
+        add(
+            f"training step, {name}, 10 members, 64 examples: of the step with plain BCE",
+            "≤ 1.15 ×",
+            f"{steps[name, 10, 'coherent']:.2f} ×, with weights and gmu "
+            f"{steps[name, 10, 'coherent, weights, gmu']:.2f} ×",
+        )
+    sizes = tables["sizes"]
+    for members in (1, 10):
+        growth = [_growth(sizes, way, members) for way in KERNEL[1:]]
+        add(
+            f"time a node from 500 to 50,000 nodes, {members} member{'s' * (members > 1)}",
+            "within 30 %",
+            f"at most {growth[0]:+.0%} of that at 500, with weights and gmu {growth[1]:+.0%}; "
+            f"plain BCE {_growth(sizes, KERNEL[0], members):+.0%}",
+        )
+    memory = tables["memory"]
+    most = memory[(memory["way"] != KERNEL[0]) & (memory["nodes"] >= 5_000)]["tensors"].max()
+    add("extra memory of loss and gradient", "≤ 3 tensors", f"≤ {most:.2f} from 5,000 nodes on")
+    cellcycle = tables["cellcycle"]
+    if len(cellcycle):
+        scores = ", ".join(f"{value:.3f}" for value in cellcycle["au_prc"])
+        add(
+            "mcm, 1 member, cellcycle_FUN, 2 cores: training time to a test AU(PRC) of 0.25",
+            "≤ 20 s",
+            f"{scores} after {cellcycle['seconds'].min():.1f} to "
+            f"{cellcycle['seconds'].max():.1f} s",
+        )
+    for row in tables["icd10cm"].itertuples():
+        add(
+            f"all of ICD-10-CM, {row.members} member{'s' * (row.members > 1)}, 2 cores",
+            "≤ 3 min an epoch, 4 GB" if row.members == 1 else "10 GB",
+            f"{row.seconds / 60:.1f} min an epoch, {row.peak_bytes / 1e9:.1f} GB",
+        )
+    return pd.DataFrame(rows)
+
+
+def _growth(sizes: pd.DataFrame, way: str, members: int) -> float:
+    """How much more time a node takes at most than at the smallest size, trees and DAGs alike."""
+    part = sizes[(sizes["way"] == way) & (sizes["members"] == members)]
+    by_size = part.pivot(index="nodes", columns="hierarchy", values="ns_per_node")
+    return float((by_size / by_size.iloc[0]).iloc[1:].max(axis=None) - 1)
+
+
+def _page(tables: Mapping[str, pd.DataFrame], machine: Mapping[str, object]) -> str:
+    on = ", ".join(f"{key} {value}" for key, value in machine.items() if value)
+    columns = ["hierarchy", "nodes", "members", "batch", "way", *MILLISECONDS, "ratio"]
+    losses = tables["losses"][columns].rename(columns=MILLISECONDS)
+    steps = tables["steps"][columns].rename(columns=MILLISECONDS)
+    return f"""# What the hierarchy costs
+
+Measured by `make bench`; {on}. Medians with quartiles, one thread unless said; ratios are medians over neighbouring turns of one run. Single figures move by some per cent from run to run, more where a machine is shared; tables are in `tables/`.
+
+## Aims
+
+{aims(tables).to_markdown(index=False)}
+
+Dense: the definition with a matrix of nodes × nodes. What plain BCE on logits reaches against it, with no hierarchy at all, bounds what a loss can.
+
+## Loss and gradient
+
+`ratio` is to plain BCE on logits.
+
+{losses.to_markdown(index=False, floatfmt=".3f")}
+
+## Size and shape
+
+![Time and memory against the number of nodes](figures/sizes.svg)
+
+![Time a node by shape](figures/shapes.svg)
+
+Trees and DAGs (1.4 edges a node) of depth 6; the shapes have 5,000 nodes, 10 members and 64 examples.
+
+## A training step
+
+![A training step and its parts](figures/steps.svg)
+
+{steps.to_markdown(index=False, floatfmt=".3f")}
+"""

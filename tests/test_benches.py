@@ -1,0 +1,136 @@
+"""The benches compare like with like, and their report says what its tables say."""
+
+import pandas as pd
+import pytest
+import torch
+
+from benches import loss, report, step
+from benches.loss import Case
+from benches.shapes import FUN, GO, chain, leveled, star
+
+
+@pytest.mark.parametrize(
+    "hierarchy",
+    [leveled(60, 4), leveled(60, 4, 90), chain(12), star(12)],
+    ids=["tree", "DAG", "chain", "star"],
+)
+@pytest.mark.parametrize("members", [1, 3])
+def test_all_ways_to_the_loss_find_the_same(hierarchy, members):
+    case = Case(hierarchy, members, 4)
+    expected = case.ways["reference"]()
+    [gradient] = torch.autograd.grad(expected, case.logits)
+    for way in ("coherent", "dense, max", "dense, amax"):
+        found = case.ways[way]()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5), way
+        [of_way] = torch.autograd.grad(found, case.logits)
+        torch.testing.assert_close(of_way, gradient, rtol=1e-4, atol=1e-6)
+    weighted = case.ways["reference, weights, gmu"]().item()
+    assert case.ways["coherent, weights, gmu"]().item() == pytest.approx(weighted, rel=1e-5)
+
+
+def test_hierarchies_have_the_sizes_asked_for():
+    for size in (FUN, GO):
+        hierarchy = leveled(**size)
+        assert len(hierarchy) == size["nodes"]
+        assert hierarchy.depth.max() == size["depth"]
+    assert leveled(**GO).num_edges == GO["edges"]
+    assert chain(7).depth.max() == 6
+    assert star(7).depth.max() == 1
+
+
+def test_ratios_are_to_the_first_way():
+    rows = loss.compare("tiny", leveled(40, 3), 1, 2, ["plain BCE", "coherent"], 0)
+    assert rows[0]["ratio"] == 1
+    assert rows[1]["ms_lower"] <= rows[1]["ms"] <= rows[1]["ms_upper"]
+    assert rows[1]["ns_per_node"] == pytest.approx(1e6 * rows[1]["ms"] / (40 * 2))
+
+
+def test_memory_is_that_of_a_fresh_process():
+    table = loss.memory([4_000])
+    assert table["tensors"].between(0, 50).all()
+    plain = table[(table["way"] == "plain BCE") & (table["members"] == 10)]["tensors"].item()
+    # A gradient at least, and what autograd keeps.
+    assert plain >= 1
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    """Real figures where they are quick, made-up ones of the same form where not."""
+    steps = pd.concat(
+        [
+            pd.DataFrame(_rows(name, members, [*loss.KERNEL, "reference"])).assign(
+                hidden=5, **{f"ms_{part}": 1.0 for part in step.PARTS}
+            )
+            for name in ("FUN", "GO")
+            for members in (1, 10)
+        ]
+    )
+    ways = [*loss.KERNEL, "reference", "dense, max", "dense, amax"]
+    losses = [
+        row for name in ("FUN", "GO") for members in (1, 10) for row in _rows(name, members, ways)
+    ]
+    return {
+        "losses": pd.DataFrame(losses),
+        "sizes": pd.concat(
+            pd.DataFrame(_rows(kind, members, loss.KERNEL)).assign(nodes=nodes, ns_per_node=nodes)
+            for kind in ("tree", "DAG")
+            for members in (1, 10)
+            for nodes in (10, 12)
+        ),
+        "shapes": pd.DataFrame(_rows("chain", 10, loss.KERNEL)),
+        "memory": pd.DataFrame(_rows("tree", 10, loss.KERNEL)).assign(nodes=5_000, tensors=1.25),
+        "steps": steps,
+        "cellcycle": pd.DataFrame(
+            {"seed": [0, 1], "seconds": [9.0, 11.0], "au_prc": [0.251, 0.26]}
+        ),
+        "icd10cm": pd.DataFrame(
+            {"members": [1, 5], "seconds": [60, 300.0], "peak_bytes": [1e9, 5e9]}
+        ),
+    }
+
+
+def _rows(hierarchy: str, members: int, ways) -> list[dict]:
+    return [
+        {
+            "hierarchy": hierarchy,
+            "nodes": 500,
+            "members": members,
+            "batch": 4,
+            "way": way,
+            "ms": 2.0,
+            "ms_lower": 1.0,
+            "ms_upper": 3.0,
+            "ratio": float(number or 1),
+            "ns_per_node": 1.0,
+        }
+        for number, way in enumerate(ways)
+    ]
+
+
+def test_aims_are_read_from_the_tables(tables):
+    aims = report.aims(tables).set_index("what")["measured"]
+    assert aims.filter(like="coherent loss, FUN").item() == "4 and 5; plain BCE 4 than max"
+    assert (
+        aims.filter(like="time a node from 500 to 50,000 nodes, 10")
+        .item()
+        .startswith("at most +20%")
+    )
+    assert aims.filter(like="extra memory").item() == "≤ 1.25 from 5,000 nodes on"
+    assert aims.filter(like="cellcycle").item() == "0.251, 0.260 after 9.0 to 11.0 s"
+    assert aims.filter(like="5 members").item() == "5.0 min an epoch, 5.0 GB"
+
+
+def test_the_report_has_all_tables_and_figures(tables, tmp_path):
+    report.write(tables, {"processor": "some", "cores": None}, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "processor some." in page
+    for figure in ("sizes", "shapes", "steps"):
+        assert f"(figures/{figure}.svg)" in page
+        assert (tmp_path / "figures" / f"{figure}.svg").exists()
+    for name in tables:
+        assert (tmp_path / "tables" / f"{name}.csv").exists()
+
+
+def test_without_benchmark_data_the_report_leaves_their_aim_out(tables, tmp_path):
+    report.write(tables | {"cellcycle": pd.DataFrame()}, {"processor": "some"}, tmp_path)
+    assert "cellcycle" not in (tmp_path / "README.md").read_text()
