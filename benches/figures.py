@@ -34,7 +34,7 @@ def against_size(sizes: pd.DataFrame, memory: pd.DataFrame) -> Figure:
                 ylabel="ns a node, example and member",
             )
         for way in KERNEL:
-            row = memory[(memory["way"] == way) & (memory["members"] == 10)]
+            row = memory[memory["way"] == way]
             axes[2].plot(row["nodes"], row["tensors"], label=way, markersize=5, **_LOOKS[way])
         axes[2].set(title="memory, 10 members", ylabel="extra tensors of the logits' size")
         axes[0].plot([], [], "o", color=BLACK, markerfacecolor="white", label="hollow: DAGs")

@@ -178,24 +178,18 @@ def shapes(seconds: float, nodes: int = 5_000) -> pd.DataFrame:
 # --- memory: the high-water mark of a fresh process while a step runs ---------------------------
 
 
-def memory(chosen: Iterable[int] = SIZES) -> pd.DataFrame:
-    """What a step adds at its highest, in tensors of the logits' size, for trees (Linux only)."""
+def memory(chosen: Iterable[int] = SIZES, members: int = 10, batch: int = 64) -> pd.DataFrame:
+    """What a step adds at its highest, in tensors of the logits' size, for trees (Linux only).
+
+    Memory that the process had freed but kept is not seen, so this is for tensors too large for it.
+    """
     rows = []
     for nodes in chosen:
-        for members in (1, 10):
-            for way in KERNEL:
-                found = _peak_in_process(way, members, 64, nodes)
-                logits = 4 * members * 64 * nodes
-                rows.append(
-                    {
-                        "nodes": nodes,
-                        "members": members,
-                        "batch": 64,
-                        "way": way,
-                        "extra_bytes": found,
-                        "tensors": found / logits,
-                    }
-                )
+        for way in KERNEL:
+            found = _peak_in_process(way, members, batch, nodes)
+            tensors = found / (4 * members * batch * nodes)
+            row = {"nodes": nodes, "members": members, "batch": batch, "way": way}
+            rows.append({**row, "extra_bytes": found, "tensors": tensors})
     return pd.DataFrame(rows)
 
 

@@ -47,10 +47,8 @@ def test_ratios_are_to_the_first_way():
 
 def test_memory_is_that_of_a_fresh_process():
     table = loss.memory([4_000])
-    assert table["tensors"].between(0, 50).all()
-    plain = table[(table["way"] == "plain BCE") & (table["members"] == 10)]["tensors"].item()
-    # A gradient at least, and what autograd keeps.
-    assert plain >= 1
+    # A gradient at least.
+    assert table["tensors"].between(0.9, 5).all()
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +107,12 @@ def _rows(hierarchy: str, members: int, ways) -> list[dict]:
 
 def test_aims_are_read_from_the_tables(tables):
     aims = report.aims(tables).set_index("what")["measured"]
-    assert aims.filter(like="coherent loss, FUN").item() == "4 and 5; plain BCE 4 than max"
     assert (
-        aims.filter(like="time a node from 500 to 50,000 nodes, 10")
-        .item()
-        .startswith("at most +20%")
+        aims.filter(like="coherent loss, FUN").item()
+        == "4 than max, 5 than amax; plain BCE 4 than max"
     )
-    assert aims.filter(like="extra memory").item() == "≤ 1.25 from 5,000 nodes on"
+    assert aims.filter(like="50,000 nodes, 10 members").item().startswith("+20% to +20%")
+    assert aims.filter(like="extra memory").item() == "≤ 1.25; plain BCE 1.25"
     assert aims.filter(like="cellcycle").item() == "0.251, 0.260 after 9.0 to 11.0 s"
     assert aims.filter(like="5 members").item() == "5.0 min an epoch, 5.0 GB"
 
