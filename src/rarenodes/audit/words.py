@@ -10,6 +10,7 @@ from rarenodes.audit.effects import COMPARED
 from rarenodes.audit.rare_nodes import FEWEST_TESTED
 from rarenodes.audit.thresholds import BEYOND, ORACLE, TUNED
 from rarenodes.evaluation import RARE, Key
+from rarenodes.tables import mean_and_spread
 
 RECALL: Key = ("macro_recall", "with_positives", "half")
 RARE_RECALL: Key = ("macro_recall", RARE, "half")
@@ -86,7 +87,8 @@ def _gain(audit: Audit) -> list[str]:
             if len(rows):
                 named = (_contribution(audit, dataset, row) for _, row in rows.iterrows())
                 lines.append(f"{words}: {'; '.join(named)}.")
-        items.append(_nested([*lines, *_dependence(part)]))
+        lines += [*_dependence(part), *_rare_steps(audit, dataset, steps)]
+        items.append(_nested(lines))
     return [
         *items,
         "A star marks effects that are clear after Holm's correction. Percentages are of the gain; those "
@@ -104,13 +106,26 @@ def _rare_recall(audit: Audit, dataset: str) -> str:
     )
 
 
+def _rare_steps(audit: Audit, dataset: str, steps: pd.DataFrame) -> list[str]:
+    phrases = []
+    for _, step in steps.iterrows():
+        effect = _effect(audit, dataset, step["off"], step["on"], RARE_RECALL)
+        if effect is not None:
+            phrases.append(f"{effect['switch']} {effect['difference']:+.4f}{_star(audit, effect)}")
+    return [f"Recall of rare nodes, step by step: {'; '.join(phrases)}."] if phrases else []
+
+
+def _star(audit: Audit, effect: pd.Series | None) -> str:
+    return "" if effect is None or _direction(audit, effect) == "open" else "*"
+
+
 def _names(part: pd.DataFrame, kind: str, column: str) -> list[str]:
     return list(dict.fromkeys(part.loc[part["kind"] == kind, column]))
 
 
 def _contribution(audit: Audit, dataset: str, row: pd.Series) -> str:
     effect = _effect(audit, dataset, row["off"], row["on"], RECALL)
-    star = "" if effect is None or _direction(audit, effect) == "open" else "*"
+    star = _star(audit, effect)
     share = "" if np.isnan(row["share"]) else f" ({_percent(row['share'])})"
     where = "" if row["kind"] != "elsewhere" else f", {row['on']} − {row['off']},"
     return f"{row['part']}{where} {row['difference']:+.3f}{star}{share}"
@@ -295,18 +310,28 @@ def _agreement(audit: Audit) -> list[str]:
         return ["There is one data set only: nothing to agree with."]
     steps = audit.switches[audit.switches["kind"] == "there"]
     items = []
-    for key in (RECALL, RANKING, RARE_RANKING, POOLED_RANKING):
+    for key in (RECALL, RARE_RECALL, RANKING, RARE_RANKING, POOLED_RANKING):
         found: dict[str, list[str]] = {}
         for step in steps.itertuples():
             effects = [_effect(audit, name, step.off, step.on, key) for name in datasets]
             found.setdefault(_in_common(audit, effects), []).append(step.switch)
-        phrases = (f"{words}: {', '.join(names)}" for words, names in found.items())
-        gains = [_effect(audit, name, audit.baseline, audit.released, key) for name in datasets]
+        phrases = (
+            f"{words}: {', '.join(found[words])}" for words in sorted(found, key=_clear_first)
+        )
         items.append(
-            f"{COMPARED[key].capitalize()}, steps there: {'; '.join(phrases)}. The whole way, "
-            f"{audit.released} − {audit.baseline}: {_in_common(audit, gains)}."
+            f"**{COMPARED[key]}**, steps there: {'; '.join(phrases)}. Whole methods: "
+            + "; ".join(
+                f"{pair.on} − {pair.off}: "
+                + _in_common(audit, [_effect(audit, n, pair.off, pair.on, key) for n in datasets])
+                for pair in audit.switches[audit.switches["main"]].itertuples()
+            )
+            + "."
         )
     return items
+
+
+def _clear_first(words: str) -> bool:
+    return not words.startswith("clear")
 
 
 def _in_common(audit: Audit, effects: Sequence[pd.Series | None]) -> str:
@@ -595,8 +620,8 @@ def matched_cells(audit: Audit, dataset: str) -> pd.DataFrame:
         at = f"precision of {reference} ({rows['precision'].iloc[0]:.2f})"
         by_variant = rows.set_index("variant")
         for name, label in (("recall", "recall"), ("rare_recall", "rare recall")):
-            columns[f"{label} at {at}"] = by_variant[name].map(
-                lambda value: "–" if np.isnan(value) else f"{value:.3f}"
+            columns[f"{label} at {at}"] = by_variant.apply(
+                lambda row, name=name: mean_and_spread(row[name], row[f"{name}_spread"]), axis=1
             )
     return pd.DataFrame(columns)
 
