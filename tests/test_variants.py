@@ -270,7 +270,7 @@ BY_HAND = {
     **dict.fromkeys(["bce_posthoc", "mcm", "lp_ros", "hros_pd", "hros_pd_truncated"], 6),
     **dict.fromkeys(["ensemble_1", "ensemble_2", "ensemble_5", "ensemble_10", "ensemble_20"], 6),
     **dict.fromkeys(["mc_dropout", "threshold_dataset", "threshold_depth", "threshold_node"], 6),
-    **dict.fromkeys(["plain", "ensemble"], 6),
+    **dict.fromkeys(["plain", "ensemble", "plain_replica"], 6),
     "weighted_classwise": positives(*CLASS_WISE),
     "weights": positives(*CLASS_WISE),
     "weighted_binary": positives(*BINARY),
