@@ -26,7 +26,7 @@ repro: $(INSTALLED)  ## Rebuild every result of the default study
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
 	cd benchmark/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about an hour
+scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about half an hour
 	cd benchmark/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
