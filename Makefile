@@ -24,14 +24,14 @@ repro: $(INSTALLED)  ## Rebuild every result of the default study
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
-	cd benchmark/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	cd studies/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about half an hour
-	cd benchmark/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	cd studies/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
 	for dataset in icd10cm_limited cellcycle_FUN; do \
-	  $(BIN)/python -m rarenodes --params benchmark/survey/params.yaml run --datasets $$dataset \
+	  $(BIN)/python -m rarenodes --params studies/survey/params.yaml run --datasets $$dataset \
 	    --table reports/survey/$$dataset || exit 1; \
 	done
 

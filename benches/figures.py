@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from benches.loss import KERNEL
 from benches.step import PARTS
-from rarenodes.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, style
+from rarenodes.pages.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, style
 
 _LOOKS = {
     "plain BCE": {"color": GREY, "marker": "s", "linestyle": ":"},

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from benches.shapes import FUN, GO, chain, leveled, star
 from benches.timing import interleaved, resident, summary
-from rarenodes.hierarchy import Hierarchy
-from rarenodes.kernels import EdgePlan, fused_rare_node_loss
-from rarenodes.losses import Focal, bce
+from rarenodes.loss.coherent import Focal, bce
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.kernels import EdgePlan, fused_rare_node_loss
 
 try:
     from hmc.models.global_classifier.constraint.utils import get_constr_out

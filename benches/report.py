@@ -7,8 +7,8 @@ import pandas as pd
 
 from benches import figures
 from benches.loss import KERNEL
-from rarenodes.plots.style import save_figure
-from rarenodes.tables import write_table
+from rarenodes.pages.plots.style import save_figure
+from rarenodes.pages.tables import write_table
 
 # Ways with a matrix, and what to call them.
 DENSE = {"dense, max": "max", "dense, amax": "amax", "hmc-torch": "hmc-torch"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 
 def leveled(nodes: int, depth: int, edges: int | None = None, seed: int = 0) -> Hierarchy:

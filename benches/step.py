@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from benches.shapes import FUN, GO, leveled
 from benches.timing import summary
-from rarenodes.ensemble import Ensemble, Shape
-from rarenodes.hierarchy import Hierarchy
-from rarenodes.losses import Focal, RareNodeLoss
+from rarenodes.loss.coherent import Focal, RareNodeLoss
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.training.ensemble import Ensemble, Shape
 
 # Features and hidden units are the paper's.
 NETWORKS = {"FUN": (FUN, 500), "GO": (GO, 1000)}

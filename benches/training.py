@@ -15,10 +15,10 @@ import pandas as pd
 import yaml
 
 from benches.timing import resident
-from rarenodes import experiment
-from rarenodes.preparation import prepare
-from rarenodes.results import Results
-from rarenodes.study import Study
+from rarenodes.stages.prepare import prepare
+from rarenodes.stages.train import train as train_stage
+from rarenodes.study.params import Study
+from rarenodes.study.results import Results
 
 REPOSITORY = Path(__file__).parents[1]
 SCALE = REPOSITORY / "benchmark" / "scale" / "params.yaml"
@@ -82,7 +82,7 @@ def _train(folder: Path) -> pd.DataFrame:
     study = Study(folder / "params.yaml")
     [name] = study.parameters.datasets
     prepare(study, name, study.prepared(name))
-    experiment.train(study, name, "mcm", study.results(name, "mcm"))
+    train_stage(study, name, "mcm", study.results(name, "mcm"))
     times = pd.read_csv(folder / "scratch" / "run_log.csv")
     seeds = Results.load(study.results(name, "mcm")).seeds
     return pd.DataFrame(

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from strategies import descendants
-from test_uncertainty import NAIVE as UNCERTAINTIES
 from torch import Tensor
+from uncertainty_oracle import NAIVE as UNCERTAINTIES
 
-from rarenodes import losses
-from rarenodes.hierarchy import Hierarchy
-from rarenodes.losses import RareNodeLoss
+from rarenodes.loss import coherent
+from rarenodes.loss.coherent import RareNodeLoss
+from rarenodes.loss.hierarchy import Hierarchy
 
 # root, A, B, C (of A), D (of A and B), E (of B), F (of D and E).
 NODES = ("root", "A", "B", "C", "D", "E", "F")
@@ -363,13 +363,13 @@ class Conformance:
     def test_compiled_kernel_computes_what_it_knows_and_agrees_with_tensor_operations(
         self, case, loss, monkeypatch
     ):
-        used, kernel = [], losses.fused_rare_node_loss
+        used, kernel = [], coherent.fused_rare_node_loss
 
         def noted(*arguments, **named):
             used.append(kernel)
             return kernel(*arguments, **named)
 
-        monkeypatch.setattr(losses, "fused_rare_node_loss", noted)
+        monkeypatch.setattr(coherent, "fused_rare_node_loss", noted)
         for members in (1, 3):
             logits = random_logits(members, torch.float32)
             value, gradient = value_and_gradient(loss, logits, TARGETS)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rarenodes.__main__ import main
-from rarenodes.results import Results
+from rarenodes.study.results import Results
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny" / "params.yaml"
@@ -113,7 +113,7 @@ def test_lists(trained, capsys):
     ("study", "files"),
     [
         ("params.yaml", ("params.yaml", "variants.yaml")),
-        ("benchmark/audit/params.yaml", ("benchmark/audit/params.yaml",)),
+        ("studies/audit/params.yaml", ("studies/audit/params.yaml",)),
     ],
 )
 def test_every_declared_variant_is_listed_with_its_source(capsys, study, files):

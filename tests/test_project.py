@@ -108,8 +108,8 @@ NO_DEPENDENCE = {
 }  # fmt: skip
 STAGES = [
     *((".", stage) for stage in ("prepare", "train", "evaluate", "compare", "gallery")),
-    *(("benchmark/audit", stage) for stage in ("prepare", "train", "audit")),
-    *(("benchmark/scale", stage) for stage in ("prepare", "train", "scale")),
+    *(("studies/audit", stage) for stage in ("prepare", "train", "audit")),
+    *(("studies/scale", stage) for stage in ("prepare", "train", "scale")),
 ]
 
 

@@ -13,11 +13,11 @@ import pandas as pd
 
 from rarenodes.datasets import source_names
 from rarenodes.folders import StageFailed, empty_folder, replace_folder
-from rarenodes.results import Results
+from rarenodes.pages.tables import seed_summary, write_table
 from rarenodes.settings import SettingsError
-from rarenodes.study import Study
-from rarenodes.tables import seed_summary, write_table
-from rarenodes.training import TrainingError
+from rarenodes.study.params import Study
+from rarenodes.study.results import Results
+from rarenodes.training.loop import TrainingError
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -63,7 +63,7 @@ STAGES = {
             "folder": study.reports("prepare", dataset),
             "processed": study.prepared(dataset),
         },
-        lambda study, dataset, folder, processed: _lazily("preparation", "prepare")(
+        lambda study, dataset, folder, processed: _lazily("stages.prepare", "prepare")(
             study, dataset, processed
         ),
     ),
@@ -72,7 +72,7 @@ STAGES = {
         "train all seeds of a variant on a prepared data set",
         ("dataset", "variant"),
         lambda study, dataset, variant: {"folder": study.results(dataset, variant)},
-        _lazily("experiment", "train"),
+        _lazily("stages.train", "train"),
     ),
     "evaluate": Stage(
         "03_evaluate.ipynb",
@@ -82,28 +82,28 @@ STAGES = {
             "folder": study.reports("evaluate", dataset),
             "training": study.reports("train", dataset),
         },
-        _lazily("evaluation", "evaluate"),
+        _lazily("stages.evaluate", "evaluate"),
     ),
     "compare": Stage(
         "04_compare.ipynb",
         "compare variants over all data sets, with verdicts",
         (),
         lambda study: {"folder": study.reports("compare")},
-        _lazily("comparison", "compare"),
+        _lazily("stages.compare", "compare"),
     ),
     "audit": Stage(
         "05_audit.ipynb",
         "say what each switch of the released code does",
         (),
         lambda study: {"folder": study.reports("audit")},
-        _lazily("audit", "audit"),
+        _lazily("stages.audit", "audit"),
     ),
     "scale": Stage(
         "06_scale.ipynb",
         "compare all variants on a data set too large for the other comparisons",
         ("dataset",),
         lambda study, dataset: {"folder": study.reports("scale", dataset)},
-        _lazily("scale", "scale"),
+        _lazily("stages.scale", "scale"),
     ),
     "gallery": Stage(
         "07_gallery.ipynb",
@@ -184,7 +184,7 @@ def _without_notebook(stage: Stage, study: Study, items: dict[str, str]) -> None
 
 
 def _run_stage_notebook(options: argparse.Namespace) -> None:
-    from rarenodes.notebook import run_notebook  # Jupyter is needed for this alone
+    from rarenodes.study.notebook import run_notebook  # Jupyter is needed for this alone
 
     stage, study = STAGES[options.stage], Study(options.params)
     if study.params_file.name != "params.yaml":
@@ -247,7 +247,7 @@ def _check_items(study: Study, items: dict[str, str]) -> None:
 
 def _tidy(stage: Stage, study: Study, items: dict[str, str]) -> None:
     if stage is STAGES["train"]:
-        _lazily("experiment", "discard_checkpoints")(study, items["dataset"], items["variant"])
+        _lazily("stages.train", "discard_checkpoints")(study, items["dataset"], items["variant"])
 
 
 def _variants(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rarenodes.datasets.arff import ArffError, read_clus_arff
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 TREE = """% a comment
 @RELATION 'small'

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies import hierarchies
 
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 
 @given(st.data(), hierarchies())

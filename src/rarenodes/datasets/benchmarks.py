@@ -16,7 +16,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.raw_files import RawFile, find, sha256
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.targets import closed_targets
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import Settings
 
 # Every gene has a function, a process and a component: these three say nothing.

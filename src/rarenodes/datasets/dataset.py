@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 SPLITS = ("train", "valid", "test")
 

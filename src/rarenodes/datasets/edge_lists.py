@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "root"
 

@@ -22,7 +22,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, embed, merge_duplicates
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import unknown_name
 
 ROOT = "ICD-10-CM"

@@ -9,7 +9,7 @@ from scipy import sparse
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.targets import closed_targets
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 
 class SyntheticOptions(SplitOptions):

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from scipy import sparse
 
-from rarenodes.hierarchy import Hierarchy
+from rarenodes.loss.hierarchy import Hierarchy
 
 
 def closed_targets(labels: Sequence[Collection[str]], hierarchy: Hierarchy) -> sparse.csr_array:

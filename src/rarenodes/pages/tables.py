@@ -1,0 +1,256 @@
+"""Tables for readers: scores by variant, by rarity and by depth, written as CSV and Markdown."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rarenodes.datasets.dataset import SPLITS, Dataset
+from rarenodes.randomness import numpy_stream
+from rarenodes.scores.metrics import RARITY_BINS, precision_recall_f1, rarity_bin
+from rarenodes.settings import Settings
+
+# Scores shown by rarity and depth, in this order, with what a reader should call them.
+NODE_SCORES: Mapping[str, str] = {
+    "recall_half": "recall at 0.5",
+    "precision_half": "precision at 0.5",
+    "f1_half": "F1 at 0.5",
+    "f1_tuned": "F1 at tuned threshold",
+    "average_precision": "average precision",
+}
+
+
+def write_table(table: pd.DataFrame, stem: Path) -> None:
+    """Write `<stem>.csv` in full precision and `<stem>.md` for reading."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
+    stem.with_suffix(".md").write_text(table.to_markdown(index=False, floatfmt=".4g") + "\n")
+
+
+def with_node_scores(nodes: pd.DataFrame) -> pd.DataFrame:
+    """A score table with recall, precision and F1 of every row, at one half and tuned."""
+    scored = nodes.copy()
+    for at in ("half", "tuned"):
+        counts = [
+            scored[f"{count}_{at}"].to_numpy(dtype=float)
+            for count in ("true_positives", "false_positives", "false_negatives")
+        ]
+        scores = zip(("precision", "recall", "f1"), precision_recall_f1(*counts), strict=True)
+        for score, values in scores:
+            scored[f"{score}_{at}"] = np.where(np.isnan(counts[0]), np.nan, values)
+    return scored
+
+
+def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Macro scores of each variant by a property of nodes, over nodes with test positives.
+
+    Args:
+        group: column of the score tables: `rarity` or `depth`.
+        nodes: by variant, a row per seed and node.
+
+    Returns:
+        A row per group and variant: number of nodes, and for every score of `NODE_SCORES` the
+        mean over seeds of the macro score, and `<score>_spread`, its standard deviation.
+
+    """
+    rows = []
+    for variant, table in nodes.items():
+        scored = with_node_scores(table[table["test_positives"] > 0])
+        macro = scored.groupby([group, "seed"])[list(NODE_SCORES)].mean()
+        mean = macro.groupby(group).mean()
+        spread = macro.groupby(group).std(ddof=1).add_suffix("_spread")
+        size = scored.groupby(group)["node"].nunique().rename("nodes")
+        rows.append(pd.concat([size, mean, spread], axis=1).assign(variant=variant).reset_index())
+    result = pd.concat(rows, ignore_index=True)
+    if group == "rarity":
+        result[group] = pd.Categorical(result[group], RARITY_BINS, ordered=True)
+    order = {variant: i for i, variant in enumerate(nodes)}
+    result = result.sort_values(
+        [group, "variant"], key=lambda c: c.map(order) if c.name == "variant" else c
+    )
+    return result[[group, "variant", "nodes", *NODE_SCORES, *(f"{s}_spread" for s in NODE_SCORES)]]
+
+
+def seed_summary(seeds: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Pooled scores of each variant: mean over seeds, and standard deviation as `<score>_spread`."""
+    rows = []
+    for variant, table in seeds.items():
+        scores = table.drop(columns="seed")
+        spread = scores.std(ddof=1).add_suffix("_spread")
+        rows.append(pd.concat([scores.mean(), spread]).rename(variant))
+    return pd.DataFrame(rows).rename_axis("variant").reset_index()
+
+
+def mean_and_spread(mean: float, spread: float, digits: int = 3) -> str:
+    """`0.123 ± 0.004`; the spread is left out where there is none to tell, and all where no mean."""
+    if np.isnan(mean):
+        return "–"
+    text = f"{mean:.{digits}f}"
+    return text if np.isnan(spread) else f"{text} ± {spread:.{digits}f}"
+
+
+# --- what notebooks show ------------------------------------------------------------------------
+
+
+def readable(table: pd.DataFrame):
+    """A table of texts as Markdown, which notebooks wrap and align for reading."""
+    from IPython.display import Markdown  # only notebooks have it
+
+    escaped = table.map(lambda cell: cell.replace("|", "\\|") if isinstance(cell, str) else cell)
+    return Markdown(escaped.to_markdown())
+
+
+def card_table(dataset: Dataset) -> pd.DataFrame:
+    """Size of a data set and what its card says."""
+    hierarchy, labels = dataset.hierarchy, dataset.targets.sum() / dataset.targets.shape[0]
+    size = {
+        "examples": f"{dataset.targets.shape[0]:,}",
+        "features": f"{dataset.features.shape[1]:,}",
+        "nodes": f"{len(hierarchy):,} ({int(dataset.evaluated.sum()):,} evaluated)",
+        "edges": f"{hierarchy.num_edges:,} ({'tree' if hierarchy.is_tree else 'DAG'})",
+        "depth": str(int(hierarchy.depth.max())),
+        "labels an example": f"{labels:.1f} (ancestors included)",
+    }
+    card = {key.replace("_", " "): str(value) for key, value in dataset.card.items()}
+    return pd.DataFrame({"": {**size, **card}})
+
+
+def split_table(dataset: Dataset) -> pd.DataFrame:
+    """Examples and labels of each part of the split."""
+    parts = {
+        part: {
+            "examples": len(rows),
+            "labels": int(dataset.targets[rows].sum()),
+            "nodes with positives": int((dataset.counts(part)[dataset.evaluated] > 0).sum()),
+        }
+        for part, rows in dataset.split.items()
+    }
+    return pd.DataFrame(parts).T.loc[list(SPLITS)]
+
+
+def rarity_table(dataset: Dataset) -> pd.DataFrame:
+    """Nodes in each bin of training positives, and how many of them have test positives."""
+    evaluated = dataset.evaluated
+    table = pd.DataFrame(
+        {
+            "training positives": rarity_bin(dataset.counts("train")[evaluated]),
+            "tested": dataset.counts("test")[evaluated] > 0,
+        }
+    )
+    counted = table.groupby("training positives", observed=False)["tested"].agg(["size", "sum"])
+    return counted.rename(columns={"size": "nodes", "sum": "with test positives"})
+
+
+def example_table(dataset: Dataset, seed: int, count: int = 6) -> pd.DataFrame:
+    """Some training examples: their texts, where there are texts, and their most specific paths."""
+    rng = numpy_stream(seed, "examples shown", dataset.name)
+    rows = rng.choice(dataset.split["train"], size=min(count, len(dataset.split["train"])))
+    shown = []
+    for row in rows:
+        text = {} if dataset.texts is None else {"text": dataset.texts[row]}
+        shown.append({**text, "path": "; ".join(_paths(dataset, row))})
+    return pd.DataFrame(shown, index=pd.Index(rows, name="example"))
+
+
+def _paths(dataset: Dataset, row: int) -> list[str]:
+    """From the root to each of the example's nodes without a child among its nodes."""
+    hierarchy, positive = dataset.hierarchy, set(dataset.targets[[row]].indices.tolist())
+    ends = [node for node in sorted(positive) if not positive & set(hierarchy.children[node])]
+    paths = []
+    for node in ends:
+        path = [node]
+        while hierarchy.parents[path[-1]]:
+            path.append(hierarchy.parents[path[-1]][0])
+        paths.append(" → ".join(hierarchy.nodes[n] for n in reversed(path)))
+    return paths
+
+
+# Settings of a variant that are shown above the table, or merged into the others.
+HEADINGS = ("about", "source", "training")
+
+
+def settings_table(*groups: Settings) -> pd.DataFrame:
+    """Settings and their values, without those that are not used."""
+    values = {k: v for group in groups for k, v in group.model_dump(exclude_none=True).items()}
+    shown = {key: str(value) for key, value in values.items() if key not in HEADINGS}
+    return pd.DataFrame({"value": shown})
+
+
+_POOLED = {
+    "micro_average_precision": "micro AP",
+    "macro_average_precision_with_positives": "macro AP",
+    "macro_recall_with_positives_half": "recall at 0.5",
+    "macro_precision_with_positives_half": "precision at 0.5",
+    "macro_f1_with_positives_half": "F1 at 0.5",
+    "macro_f1_all_half": "F1 at 0.5, all nodes",
+    "macro_recall_with_positives_tuned": "recall tuned",
+    "macro_f1_with_positives_tuned": "F1 tuned",
+    "macro_f1_all_tuned": "F1 tuned, all nodes",
+    "threshold_tuned": "tuned threshold",
+}
+
+
+def seed_table(seeds: pd.DataFrame) -> pd.DataFrame:
+    """Pooled scores of one variant: a row per seed, their mean and standard deviation."""
+    table = seeds.set_index("seed")[list(_POOLED)].rename(columns=_POOLED)
+    return pd.concat([table, table.agg(["mean", "std"])]).round(4)
+
+
+def overall_table(overall: pd.DataFrame) -> pd.DataFrame:
+    """Pooled scores of all variants: mean ± standard deviation over seeds."""
+    rows = {
+        row["variant"]: {
+            label: mean_and_spread(row[score], row[f"{score}_spread"])
+            for score, label in _POOLED.items()
+        }
+        for _, row in overall.iterrows()
+    }
+    return pd.DataFrame(rows).T
+
+
+def difference_table(
+    differences: pd.DataFrame, labels: Mapping[tuple[str, str, str], str]
+) -> pd.DataFrame:
+    """Differences with intervals and Holm-corrected p-values: a row a pair, a column a comparison."""
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    keyed = differences.set_index(["measure", "nodes", "at"])
+    for key, label in labels.items():
+        for row in keyed.loc[[key]].itertuples() if key in keyed.index else ():
+            cells.setdefault((row.variant, row.baseline), {})[label] = (
+                f"{row.difference:+.3f} [{row.lower:+.3f}, {row.upper:+.3f}] p {row.holm_p:.3f}"
+            )
+    table = pd.DataFrame.from_dict(cells, orient="index")
+    table.index = [f"{variant} − {baseline}" for variant, baseline in cells]
+    return table
+
+
+def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
+    """Recall at the baseline's precision."""
+    names = {
+        "micro_recall_all": "pooled recall",
+        "macro_recall_all": "macro recall",
+        "micro_recall_rare": "pooled recall, rare nodes",
+        "macro_recall_rare": "macro recall, rare nodes",
+    }
+    return matched.set_index("variant").rename(columns=names).round(3)
+
+
+def across_table(across: pd.DataFrame) -> pd.DataFrame:
+    """Signed-rank tests over data sets."""
+    shown = {
+        "measure": "measure",
+        "variant": "variant",
+        "num_data_sets": "data sets",
+        "median": "median difference",
+        "lower": "lower",
+        "upper": "upper",
+        "rank_biserial": "rank-biserial",
+        "p": "p",
+        "holm_p": "Holm p",
+        "smallest_holm_p": "smallest possible Holm p",
+        "worse": "P(worse)",
+        "equivalent": "P(equivalent)",
+        "better": "P(better)",
+    }
+    return across[list(shown)].rename(columns=shown).set_index(["measure", "variant"]).round(3)

@@ -1,0 +1,21 @@
+"""The stage `prepare`: from a source of data to a stored data set."""
+
+from pathlib import Path
+
+from rarenodes.datasets import load_dataset
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.study.params import Study
+
+
+def prepare(study: Study, name: str, folder: Path) -> Dataset:
+    """Load a data set from its source and store it in `folder`."""
+    settings = study.dataset(name)
+    dataset = load_dataset(
+        settings.source,
+        study.data_folder,
+        seed=study.parameters.seed,
+        train_fraction=settings.train_fraction,
+        options=settings.options,
+    )
+    dataset.save(folder)
+    return dataset

@@ -1,0 +1,328 @@
+"""A study as its `params.yaml` describes it: typed settings, every path, and provenance."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pydantic import Field
+
+from rarenodes.datasets import options_of, source_names
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.settings import Settings, SettingsError, read_settings, unknown_name
+from rarenodes.training.loop import Budget
+from rarenodes.training.variants import VariantSettings
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Training settings that one run does not depend on.
+NO_PART_OF_A_RUN = {"seeds", "keep_probabilities", "keep_ensembles"}
+# Settings of a variant that are for readers, looked at after the training, or merged into these.
+NO_PART_OF_A_LOSS = {"about", "source", "threshold", "training"}
+PACKAGES = ("torch", "numba", "numpy", "scipy", "pandas", "scikit-learn", "simple-icd-10-cm")
+
+
+class DatasetSettings(Settings):
+    """One data set of a study.
+
+    Attributes:
+        about: one line for readers.
+        source: where it comes from, a name `rarenodes.datasets` knows.
+        train_fraction: share of the training examples to keep.
+        options: options of the source.
+        training: training settings that differ from the study's for this data set.
+
+    """
+
+    about: str
+    source: str
+    train_fraction: float = Field(default=1.0, gt=0, le=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingSettings(Budget):
+    """A training budget, and how often it is spent.
+
+    Attributes:
+        seeds: number of runs that differ in their random streams only.
+        threads: of PyTorch on the CPU; fixed, because sums depend on it in the last bits.
+        keep_probabilities: whether to store each seed's test probabilities; the paired bootstrap
+            needs them. Where they are not kept they never are in memory at once.
+        keep_ensembles: whether to store each seed's networks.
+
+    """
+
+    seeds: int = Field(gt=0)
+    threads: int = Field(default=2, gt=0)
+    keep_probabilities: bool = True
+    keep_ensembles: bool = False
+
+
+class EvaluationSettings(Settings):
+    """How results are compared.
+
+    Attributes:
+        baseline: the variant all others are compared with.
+        contrasts: further comparisons, variant: reference; for what a term adds to another.
+        resamples: bootstrap resamples of the test examples.
+        confidence: coverage of intervals.
+        equivalence: differences in a score up to this size count as practically none.
+
+    """
+
+    baseline: str
+    contrasts: dict[str, str] = Field(default_factory=dict)
+    resamples: int = Field(default=1000, gt=0)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    equivalence: float = Field(default=0.01, ge=0)
+
+
+class AuditSettings(Settings):
+    """Which variants differ by one switch.
+
+    Attributes:
+        there: variants in order, each with one switch more than the one before it.
+        back: variant: the one of which it undoes a switch.
+        imputation: variants whose networks are also shown test data with missing values filled as
+            the released code does; their `training.keep_ensembles` must be on.
+
+    """
+
+    there: list[str] = Field(min_length=2)
+    back: dict[str, str] = Field(default_factory=dict)
+    imputation: list[str] = Field(default_factory=list)
+
+
+class Catalogue(Settings):
+    """Further variants by name, from a file of their own or another study's `params.yaml`."""
+
+    variants: dict[str, VariantSettings]
+
+
+class Parameters(Settings):
+    """The whole of a `params.yaml`.
+
+    Attributes:
+        seed: the root of every random stream.
+        data: folder with `raw/` and `processed/`, relative to the study's.
+        datasets: data sets by name.
+        variants: the variants that are trained and compared, by name; where there are none here,
+            all of the catalogue.
+        catalogue: files with further `variants`, relative to the study's folder: each can be
+            trained by name, and compared once its entry is moved here.
+        training: the budget all share unless they say otherwise.
+        evaluation: how results are compared.
+        audit: what `05_audit` compares; only where that is run.
+
+    """
+
+    seed: int = Field(ge=0)
+    data: str = "data"
+    datasets: dict[str, DatasetSettings] = Field(min_length=1)
+    variants: dict[str, VariantSettings] = Field(default_factory=dict)
+    catalogue: list[str] = Field(default_factory=list)
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    audit: AuditSettings | None = None
+
+
+class Study:
+    """A study: its parameters, checked, and where its files are.
+
+    Args:
+        params: path of a `params.yaml`; its folder is the study's.
+
+    Raises:
+        SettingsError: the file or one of its catalogue is missing or no YAML mapping, or a setting
+            is unknown, of the wrong type or out of range; one line a fault.
+
+    """
+
+    def __init__(self, params: Path | str = "params.yaml"):
+        self.params_file = Path(params)
+        self.folder = self.params_file.parent
+        self.parameters = read_settings(Parameters, _read_yaml(self.params_file), str(params))
+        self.catalogue = self._read_catalogue()
+        self.variants = self.parameters.variants or self.catalogue
+        self._check_names()
+
+    @classmethod
+    def find(cls) -> "Study":
+        """The study of the working directory, or of the nearest folder above that has one."""
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "params.yaml").exists():
+                return cls(Path(os.path.relpath(folder / "params.yaml")))
+        raise SettingsError(
+            f"no params.yaml in {here.name}/ or any folder above it: go to a study's folder"
+        )
+
+    def dataset(self, name: str) -> DatasetSettings:
+        """Settings of a data set; a `SettingsError` names the nearest known one."""
+        known = self.parameters.datasets
+        if name not in known:
+            raise unknown_name("data set", name, known, str(self.params_file))
+        return known[name]
+
+    def variant(self, name: str) -> VariantSettings:
+        """Settings of a variant of the study or its catalogue, or an error with the nearest name."""
+        known = self.variants | self.catalogue
+        if name not in known:
+            raise unknown_name("variant", name, known, str(self.params_file))
+        return known[name]
+
+    def variant_table(self) -> pd.DataFrame:
+        """Every variant that can be trained by name: what it is, whose, and whether it is compared."""
+        known = self.variants | self.catalogue
+        return pd.DataFrame(
+            {
+                "variant": list(known),
+                "what it is": [variant.about for variant in known.values()],
+                "source": [variant.source for variant in known.values()],
+                "compared": ["yes" if name in self.variants else "" for name in known],
+            }
+        )
+
+    def training(self, dataset: str, variant: str) -> TrainingSettings:
+        """The study's training settings, with those of the data set and of the variant on top."""
+        values = {
+            **self.parameters.training.model_dump(),
+            **self.dataset(dataset).training,
+            **self.variant(variant).training,
+        }
+        where = (
+            f"{self.params_file}: training, with datasets.{dataset}.training and "
+            f"variants.{variant}.training"
+        )
+        return read_settings(TrainingSettings, values, where)
+
+    @property
+    def data_folder(self) -> Path:
+        """Folder with `raw/` and `processed/`."""
+        return self.folder / self.parameters.data
+
+    def prepared(self, dataset: str) -> Path:
+        """Folder of a prepared data set."""
+        return self.data_folder / "processed" / dataset
+
+    def results(self, dataset: str, variant: str) -> Path:
+        """Folder of what training a variant on a data set left."""
+        return self.folder / "results" / dataset / variant
+
+    def reports(self, stage: str, *item: str) -> Path:
+        """Folder of what people read of a stage."""
+        path = self.folder.joinpath("reports", stage, *item)
+        return Path(os.path.normpath(path))
+
+    def checkpoint(self, dataset: Dataset, name: str, variant: str, seed: int) -> Path:
+        """Scratch folder of an unfinished run, keyed by all that the run depends on."""
+        parts = {
+            "data": dataset.checksum(),
+            "variant": self.variant(variant).model_dump(exclude=NO_PART_OF_A_LOSS),
+            "training": self.training(name, variant).model_dump(exclude=NO_PART_OF_A_RUN),
+            "root seed": self.parameters.seed,
+            "run": [name, variant, seed],
+        }
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / "scratch" / "checkpoints" / key
+
+    def provenance(self, **more: str) -> pd.DataFrame:
+        """What a number depends on besides the code: seed, versions and whatever the caller adds.
+
+        No clock times, no paths: two runs of the same study give the same provenance.
+        """
+        # Without a local label such as +cpu, which says how a package was built.
+        versions = {name: version(name).split("+")[0] for name in PACKAGES}
+        values = {
+            **more,
+            "root seed": str(self.parameters.seed),
+            "python": platform.python_version(),
+            **versions,
+        }
+        return pd.DataFrame({"value": values})
+
+    def _read_catalogue(self) -> dict[str, VariantSettings]:
+        found: dict[str, VariantSettings] = {}
+        for name in self.parameters.catalogue:
+            path = Path(os.path.normpath(self.folder / name))
+            try:
+                variants = _read_yaml(path).get("variants")
+            except SettingsError as error:
+                raise SettingsError(f"{self.params_file}: catalogue: {error}") from None
+            if not isinstance(variants, dict):
+                raise SettingsError(f"{path}: variants: expected a mapping of names to variants")
+            known = self.parameters.variants | found
+            for variant, settings in read_settings(
+                Catalogue, {"variants": variants}, str(path)
+            ).variants.items():
+                if known.get(variant, settings) != settings:
+                    raise SettingsError(
+                        f"{path}: variants: {variant!r} is defined differently elsewhere "
+                        f"({self.params_file}, or its catalogue); give one of the two another name"
+                    )
+                if variant not in self.parameters.variants:
+                    found[variant] = settings
+        return found
+
+    def _check_names(self) -> None:
+        if not self.variants:
+            raise SettingsError(
+                f"{self.params_file}: variants: expected at least one, here or in the catalogue"
+            )
+        groups = {
+            "datasets": self.parameters.datasets,
+            "variants": [*self.variants, *self.catalogue],
+        }
+        for group, names in groups.items():
+            for name in names:
+                if not NAME.fullmatch(name):
+                    raise SettingsError(
+                        f"{self.params_file}: {group}: expected a name of letters, digits, _ and -, "
+                        f"found {name!r}: it becomes the name of folders and stages"
+                    )
+        evaluation = self.parameters.evaluation
+        for variant, reference in evaluation.contrasts.items():
+            if variant == reference:
+                raise SettingsError(
+                    f"{self.params_file}: evaluation.contrasts: {variant!r} is compared with itself"
+                )
+        compared = [evaluation.baseline, *evaluation.contrasts, *evaluation.contrasts.values()]
+        if self.parameters.audit is not None:
+            audit = self.parameters.audit
+            compared += [*audit.there, *audit.back, *audit.back.values(), *audit.imputation]
+        for name in compared:
+            if name not in self.variants:
+                raise unknown_name("variant", name, self.variants, str(self.params_file))
+        for variant in [] if self.parameters.audit is None else self.parameters.audit.imputation:
+            if not all(self.training(d, variant).keep_ensembles for d in self.parameters.datasets):
+                raise SettingsError(
+                    f"{self.params_file}: audit.imputation: the networks of {variant!r} are needed: "
+                    f"set variants.{variant}.training.keep_ensembles to true"
+                )
+        for name, dataset in self.parameters.datasets.items():
+            where = f"{self.params_file}: datasets.{name}"
+            if dataset.source not in source_names():
+                raise unknown_name("source", dataset.source, source_names(), where)
+            read_settings(options_of(dataset.source), dataset.options, f"{where}.options")
+            for variant in self.variants | self.catalogue:
+                self.training(name, variant)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file; run from a study's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"{path}: expected a mapping of settings, found {type(values).__name__}"
+        )
+    return values

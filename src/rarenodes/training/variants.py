@@ -1,0 +1,308 @@
+"""Variants: one entry of `params.yaml` each, and the loss and examples it stands for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from scipy import sparse
+from torch import Tensor
+
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.loss.coherent import Focal, RareNodeLoss
+from rarenodes.loss.elements import ELEMENT_LOSSES, bce, element_loss
+from rarenodes.loss.schedules import Schedule
+from rarenodes.loss.uncertainty import KINDS
+from rarenodes.loss.weighting import (
+    WEIGHTINGS,
+    DistributionBalance,
+    logit_adjustment,
+    released_counts,
+    tolerant_shift,
+    weights_by,
+)
+from rarenodes.scores.run_tables import ThresholdScope
+from rarenodes.settings import Settings
+from rarenodes.training.forest import ForestSettings
+from rarenodes.training.resampling import COPIES, hros_pd, lp_ros
+
+
+class ScheduleSettings(Settings):
+    """How node weights change while training: see `rarenodes.loss.schedules.Schedule`."""
+
+    kind: Literal["linear", "exponential", "alternating"]
+    power: float = Field(default=1.0, gt=0)
+    over: Literal["training", "epoch"] = "training"
+    end: float = Field(default=0.25, ge=0)
+
+
+class NodeWeightSettings(Settings):
+    """Node weights by rarity.
+
+    Attributes:
+        mode: the formula, a key of `rarenodes.loss.weighting.WEIGHTINGS`.
+        orientation: the class of a node that is weighted: its positives, as the `paper` has it,
+            its negatives, as the `released` code does, or `both`. Another class counts 1.
+        floor: `ω`, the weight of the most frequent node; of modes `class-wise` and `binary`.
+        beta: of mode `effective-number`.
+        cap: the largest weight of mode `positive-ratio`.
+        counts: positive examples of a node as they are, or counted as the released code does.
+        counts_from: the parts of the split they are counted in; by default those trained on.
+        schedule: how the weights change while training, or not at all.
+
+    """
+
+    mode: Literal[tuple(WEIGHTINGS)]
+    orientation: Literal["paper", "released", "both"] = "paper"
+    floor: float | None = Field(default=None, gt=0)
+    beta: float | None = Field(default=None, ge=0, lt=1)
+    cap: float | None = Field(default=None, gt=0)
+    counts: Literal["examples", "released"] = "examples"
+    counts_from: Literal["train", "train+valid"] | None = None
+    schedule: ScheduleSettings | None = None
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The options of the formula that are given."""
+        given = {"floor": self.floor, "beta": self.beta, "cap": self.cap}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _options_are_of_the_mode(self):
+        weights_by(self.mode, torch.tensor([1, 2]), 2, **self.options)
+        return self
+
+
+class FocalSettings(Settings):
+    """Focal weight `floor + u^power` from ensemble uncertainty `u`."""
+
+    uncertainty: Literal[tuple(KINDS)]
+    power: float = Field(default=1.0, gt=0)
+    floor: float = Field(default=0.25, ge=0)
+
+
+class ElementSettings(Settings):
+    """What a logit costs given its target.
+
+    Attributes:
+        name: a key of `rarenodes.loss.elements.ELEMENT_LOSSES`.
+        options: its options by name, where they differ from its defaults.
+
+    """
+
+    name: Literal[tuple(ELEMENT_LOSSES)]
+    options: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _options_are_of_the_loss(self):
+        element_loss(self.name, **self.options)
+        return self
+
+
+class ShiftSettings(Settings):
+    """A number added to each node's logit in the loss, by the node's rarity.
+
+    Attributes:
+        kind: `prior`, the log odds of the node's frequency (Menon et al. 2021), or `tolerant`, the
+            shift of the distribution-balanced loss (Wu et al. 2020).
+        strength: what it is multiplied by: `τ` of the first, `κ` of the second.
+
+    """
+
+    kind: Literal["prior", "tolerant"]
+    strength: float = Field(gt=0)
+
+
+class BalanceSettings(Settings):
+    """Weights by how rare an example's other labels are: `rarenodes.loss.weighting.DistributionBalance`."""
+
+    alpha: float = Field(default=0.1, ge=0)
+    beta: float = Field(default=10.0, gt=0)
+    mu: float = Field(default=0.2, ge=0)
+
+
+class ResamplingSettings(Settings):
+    """Duplicates of training examples: see `rarenodes.training.resampling`.
+
+    Attributes:
+        method: by rare label sets (`lp-ros`) or along rare label paths (`hros-pd`).
+        budget: most examples to add, as a share of the training examples.
+        copies: what `hros-pd` copies: all labels of an example, or the rare path alone.
+
+    """
+
+    method: Literal["lp-ros", "hros-pd"]
+    budget: float = Field(default=0.1, gt=0, le=1)
+    copies: Literal[COPIES] = "whole"
+
+    @model_validator(mode="after")
+    def _only_paths_can_be_truncated(self):
+        if self.method == "lp-ros" and self.copies != "whole":
+            raise ValueError("lp-ros makes whole copies; `copies: truncated` is of hros-pd")
+        return self
+
+
+class VariantSettings(Settings):
+    """One way to train: the loss and what is done about imbalance.
+
+    Attributes:
+        about: one line for readers.
+        source: who proposed it, for readers.
+        constraint: whether the maximum constraint is part of the loss or used only to predict.
+        loss: what a logit costs given its target; binary cross-entropy if not given.
+        weights: node weights, or none.
+        focal: the focal term from ensemble uncertainty, or none.
+        shift: of logits in the loss, or none.
+        balance: weights from an example's other labels, or none.
+        mixture: `λ`, the share of the weighted loss; the rest is the loss without weights.
+        reduction: `ours`, or as the released code: weighted losses summed, plain ones averaged over
+            members, examples and nodes.
+        resampling: duplicates of training examples, or none.
+        threshold: the scope of the thresholds tuned on validation data: one for the data set, for
+            each depth, or for each node.
+        forest: trained instead of networks; there is then no loss.
+        training: training settings that differ from the study's for this variant.
+
+    """
+
+    about: str
+    source: str = ""
+    constraint: Literal["training", "prediction"] = "training"
+    loss: ElementSettings | None = None
+    weights: NodeWeightSettings | None = None
+    focal: FocalSettings | None = None
+    shift: ShiftSettings | None = None
+    balance: BalanceSettings | None = None
+    mixture: float = Field(default=1.0, ge=0, le=1)
+    reduction: Literal["ours", "released"] = "ours"
+    resampling: ResamplingSettings | None = None
+    threshold: ThresholdScope = "dataset"
+    forest: ForestSettings | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _a_forest_has_no_loss(self):
+        parts = {"loss", "weights", "focal", "shift", "balance"}
+        parts |= {"constraint", "mixture", "reduction"}
+        defaults = {name: type(self).model_fields[name].default for name in parts}
+        given = sorted(name for name in parts if getattr(self, name) != defaults[name])
+        if self.forest is not None and given:
+            raise ValueError(f"a forest has no loss: remove {', '.join(given)}")
+        return self
+
+
+def build_loss(
+    variant: VariantSettings, dataset: Dataset, fit_on: Sequence[str] = ("train",)
+) -> RareNodeLoss:
+    """The loss that a variant's settings stand for.
+
+    Args:
+        variant: the settings.
+        dataset: gives the hierarchy, the evaluated nodes and the counts behind node weights.
+        fit_on: the parts of the split that are trained on; node weights count their examples.
+
+    """
+    weights, positive, negative = variant.weights, None, None
+    if weights is not None:
+        weight = _node_weights(weights, dataset, fit_on)
+        positive = weight if weights.orientation in ("paper", "both") else None
+        negative = weight if weights.orientation in ("released", "both") else None
+    counts, examples = _counts(dataset, fit_on)
+    return RareNodeLoss(
+        dataset.hierarchy,
+        positive,
+        negative,
+        None if variant.focal is None else Focal(**variant.focal.model_dump()),
+        torch.from_numpy(dataset.evaluated),
+        coherent=variant.constraint == "training",
+        element=_element(variant.loss),
+        shift=_shift(variant.shift, counts, examples),
+        balance=_balance(variant.balance, counts),
+        mixture=variant.mixture,
+        schedule=_schedule(weights),
+        reduction=_reduction(variant),
+    )
+
+
+def resampled(
+    variant: VariantSettings, dataset: Dataset, fit_on: Sequence[str], rng: np.random.Generator
+) -> Dataset:
+    """The data set with a variant's duplicates added to its training part.
+
+    Args:
+        variant: the settings.
+        dataset: the examples.
+        fit_on: the parts of the split that are trained on; they are resampled together.
+        rng: the only source of randomness.
+
+    """
+    settings = variant.resampling
+    if settings is None:
+        return dataset
+    rows = np.concatenate([dataset.split[part] for part in fit_on])
+    arguments = (dataset.targets[rows], dataset.hierarchy, rng, settings.budget)
+    if settings.method == "lp-ros":
+        added = lp_ros(*arguments)
+    else:
+        added = hros_pd(*arguments, settings.copies)
+    copies = rows[added.rows]
+    new = np.arange(len(dataset.features), len(dataset.features) + len(added))
+    return replace(
+        dataset,
+        features=np.concatenate([dataset.features, dataset.features[copies]]),
+        targets=sparse.vstack([dataset.targets, added.targets], format="csr"),
+        split={**dataset.split, fit_on[0]: np.concatenate([dataset.split[fit_on[0]], new])},
+        texts=None,
+    )
+
+
+def _counts(dataset: Dataset, parts: Sequence[str]) -> tuple[Tensor, int]:
+    """Positive examples of every node `[nodes]` in parts of the split, and all examples there."""
+    counts = sum(dataset.counts(part) for part in parts)
+    return torch.from_numpy(counts).double(), sum(len(dataset.split[part]) for part in parts)
+
+
+def _node_weights(
+    settings: NodeWeightSettings, dataset: Dataset, fit_on: Sequence[str]
+) -> Float[Tensor, " nodes"]:
+    parts = fit_on if settings.counts_from is None else settings.counts_from.split("+")
+    counts, examples = _counts(dataset, parts)
+    if settings.counts == "released":
+        rows = np.concatenate([dataset.split[part] for part in parts])
+        targets = torch.from_numpy(dataset.targets[rows].toarray())
+        counts = released_counts(targets, dataset.hierarchy)
+    return weights_by(settings.mode, counts, examples, **settings.options).float()
+
+
+def _element(settings: ElementSettings | None):
+    if settings is None:
+        return bce
+    return element_loss(settings.name, **settings.options)
+
+
+def _schedule(weights: NodeWeightSettings | None) -> Schedule | None:
+    if weights is None or weights.schedule is None:
+        return None
+    return Schedule(**weights.schedule.model_dump())
+
+
+def _shift(settings: ShiftSettings | None, counts: Tensor, examples: int) -> Tensor | None:
+    if settings is None:
+        return None
+    of_kind = {"prior": logit_adjustment, "tolerant": tolerant_shift}[settings.kind]
+    return of_kind(counts, examples, settings.strength).float()
+
+
+def _balance(settings: BalanceSettings | None, counts: Tensor):
+    if settings is None:
+        return None
+    return DistributionBalance(counts.float(), **settings.model_dump()).weight
+
+
+def _reduction(variant: VariantSettings) -> str:
+    if variant.reduction == "ours":
+        return "per example"
+    return "mean" if variant.weights is None and variant.focal is None else "sum"

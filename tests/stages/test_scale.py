@@ -1,0 +1,110 @@
+"""The summary of a large hierarchy: by hand, and for a tiny study as the stage makes it."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from rarenodes.pages.plots import scale as plots
+from rarenodes.stages.prepare import prepare
+from rarenodes.stages.scale import cost_table, finds_by_rarity, finds_table, scale
+from rarenodes.stages.train import train as train_stage
+from rarenodes.study.notebook import run_notebook
+from rarenodes.study.params import Study
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_scale.ipynb"
+TINY = Path(__file__).parents[1] / "tiny" / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """A tiny study, prepared and trained."""
+    values = yaml.safe_load(TINY.read_text())
+    del values["datasets"]["toy_limited"]
+    values["training"] |= {"seeds": 2, "members": 1, "keep_probabilities": False}
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    study = Study(folder / "params.yaml")
+    prepare(study, "toy", study.prepared("toy"))
+    for variant in study.variants:
+        train_stage(study, "toy", variant, study.results("toy", variant))
+    return study
+
+
+def nodes_of_two_seeds() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "seed": [0, 0, 0, 0, 1, 1, 1, 1],
+            "rarity": ["1–5", "1–5", "1–5", ">50"] * 2,
+            "test_positives": [4, 1, 0, 10] * 2,
+            "true_positives_half": [2, 0, 0, 9, 0, 0, 0, 5],
+            "false_positives_half": [2, 1, 7, 3, 0, 0, 0, 0],
+            "true_positives_tuned": [4, 1, 0, 9] * 2,
+            "false_positives_tuned": [0, 0, 0, 1] * 2,
+        }
+    )
+
+
+def test_finds_by_hand():
+    finds = finds_by_rarity({"mcm": nodes_of_two_seeds()}).set_index(["rarity", "at"])
+    rare = finds.loc[("1–5", "half")]
+    # Seed 0 predicts both nodes and finds one; seed 1 predicts nothing.
+    assert (rare["nodes"], rare["positives"]) == (2, 5)
+    assert (rare["predicted"], rare["found"]) == (0.5, 0.25)
+    assert rare["recall"] == pytest.approx((2 / 5 + 0) / 2)
+    assert rare["precision"] == pytest.approx(2 / 5)
+    common = finds.loc[(">50", "half")]
+    assert common["precision"] == pytest.approx((9 / 12 + 1) / 2)
+    assert finds.loc[("1–5", "tuned"), ["found", "recall", "precision"]].tolist() == [1, 1, 1]
+    assert finds.index.get_level_values("rarity").tolist() == ["1–5", "1–5", ">50", ">50"]
+
+
+def test_finds_side_by_side():
+    table = finds_table(finds_by_rarity({"mcm": nodes_of_two_seeds(), "b": nodes_of_two_seeds()}))
+    assert table.index.tolist() == [("1–5", "mcm"), ("1–5", "b"), (">50", "mcm"), (">50", "b")]
+    assert table.loc[("1–5", "b"), "found at 0.5"] == 0.25
+    assert table.columns[-1] == "precision tuned"
+
+
+def test_costs_are_those_of_the_benches(tmp_path):
+    assert cost_table(tmp_path / "none.csv").empty
+    path = tmp_path / "costs.csv"
+    path.write_text("seed,seconds,au_prc,peak_bytes,members,batch\n0,90.0,0.5,1.26e9,5,256\n")
+    assert cost_table(path).loc[5].tolist() == [256, 1.5, 1.3]
+
+
+def test_the_summary_covers_all_variants(study, tmp_path):
+    summary = scale(study, "toy", tmp_path)
+    for name, table in summary.tables().items():
+        assert set(table["variant"]) == set(study.variants), name
+        assert len(pd.read_csv(tmp_path / "tables" / f"{name}.csv")) == len(table)
+        assert (tmp_path / "tables" / f"{name}.md").exists()
+
+
+def test_figures_show_every_variant(study, tmp_path):
+    summary = scale(study, "toy", tmp_path)
+    for figure in (
+        plots.learning_curves(summary.history),
+        plots.scores_by_group(summary.by_rarity, "rarity"),
+        plots.finds(summary.finds),
+    ):
+        legend = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+        assert set(study.variants) <= legend
+
+
+@pytest.mark.slow
+def test_notebook(study):
+    shown = run_notebook(
+        NOTEBOOK, {"dataset": "toy"}, {"folder": Path("reports/scale")}, study.folder
+    )
+    text = shown.read_text()
+    assert "released_focal_gmu" in text
+    assert {path.stem for path in (shown.parent / "figures").glob("*.svg")} == {
+        "by_depth",
+        "by_rarity",
+        "finds",
+        "learning_curves",
+    }
+    shutil.rmtree(shown.parent)
