@@ -30,10 +30,7 @@ scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about half an hour
 	cd studies/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
-	for dataset in icd10cm_limited cellcycle_FUN; do \
-	  $(BIN)/python -m rarenodes --params studies/survey/params.yaml run --datasets $$dataset \
-	    --table reports/survey/$$dataset || exit 1; \
-	done
+	cd studies/survey && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile

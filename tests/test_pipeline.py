@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -69,7 +70,6 @@ class Clone:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
         )
         if check and done.returncode:
             raise AssertionError(
@@ -109,6 +109,7 @@ def test_every_stage_leaves_what_people_read(clone):
         "evaluate/toy/metrics.json",
         "compare/04_compare.ipynb",
         "compare/tables/main.csv",
+        "scores.csv",
     ):
         assert (reports / name).stat().st_size > 0, name
 
@@ -142,18 +143,63 @@ def test_editing_a_variant_reruns_that_variant_and_what_depends_on_it(clone):
         stages = clone.stages_to_run()
     finally:
         clone.write_params(original)
-    assert stages == {"train@toy-weighted_binary", "evaluate@toy", "compare"}
+    assert stages == {
+        "train@toy-weighted_binary",
+        "score@toy",
+        "scores",
+        "evaluate@toy",
+        "compare",
+    }
 
 
-def test_editing_a_plot_reruns_no_training(clone):
-    plot = clone.folder / "src" / "rarenodes" / "plots" / "evaluation.py"
-    original = plot.read_text()
-    plot.write_text(original + "\n# changed\n")
+@pytest.mark.parametrize(
+    ("module", "stales"),
+    [
+        ("pages/plots/evaluation.py", {"prepare@toy", "evaluate@toy", "compare", "gallery"}),
+        (
+            "scores/metrics.py",
+            {"prepare@toy", "score@toy", "scores", "evaluate@toy", "compare"},
+        ),
+    ],
+)
+def test_editing_a_plot_or_a_score_trains_nothing_anew(clone, module, stales):
+    path = clone.folder / "src" / "rarenodes" / module
+    original = path.read_text()
+    path.write_text(original + "\n# changed\n")
     try:
         stages = clone.stages_to_run()
     finally:
-        plot.write_text(original)
-    assert stages == {"evaluate@toy", "compare"}
+        path.write_text(original)
+    assert stages == stales
+
+
+def test_the_long_table_has_every_score_of_every_seed(clone):
+    table = pd.read_csv(clone.folder / "reports" / "scores.csv")
+    assert list(table) == ["dataset", "variant", "seed", "measure", "nodes", "at", "score"]
+    assert not table.duplicated(list(table)[:-1]).any()
+    assert set(table["variant"]) == {"mcm", "weighted_binary"}
+    assert {"all", "with_positives", "rare", "1–5", "depth 1"} <= set(table["nodes"])
+    overall = pd.read_csv(clone.folder / "reports/evaluate/toy/tables/overall.csv")
+    key = {"measure": "macro_f1", "nodes": "with_positives", "at": "half", "variant": "mcm"}
+    by_seed = table[(table[list(key)] == pd.Series(key)).all(axis=1)]["score"]
+    shown = overall.set_index("variant").loc["mcm", "macro_f1_with_positives_half"]
+    assert by_seed.mean() == pytest.approx(shown, rel=1e-5)
+
+
+@pytest.mark.parametrize("group", ["datasets", "variants"])
+def test_a_name_reaches_no_shell(clone, group):
+    original = clone.params()
+    edited = clone.params()
+    for name in ("x; touch PWNED #", "$(touch PWNED)", "x' && touch PWNED && '"):
+        edited[group] = {name: next(iter(original[group].values())), **original[group]}
+        clone.write_params(edited)
+        try:
+            failed = clone.run("dvc", "repro", check=False)
+        finally:
+            clone.write_params(original)
+        assert failed.returncode != 0
+        assert not list(clone.folder.rglob("PWNED*"))
+        assert "expected a name of letters, digits, _ and -" in failed.stdout + failed.stderr
 
 
 def test_metrics_can_be_compared(clone):

@@ -4,115 +4,22 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from rarenodes.datasets import source_names
-from rarenodes.folders import StageFailed, empty_folder, replace_folder
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.folders import StageFailed
 from rarenodes.pages.tables import seed_summary, write_table
 from rarenodes.settings import SettingsError
+from rarenodes.stages.pipeline import check_raw_files, stage_from_dvc, write_pipeline
+from rarenodes.stages.run import check_items, run_stage, run_without_notebook
+from rarenodes.stages.score import score_variant
+from rarenodes.stages.table import STAGES
 from rarenodes.study.params import Study
-from rarenodes.study.results import Results
 from rarenodes.training.loop import TrainingError
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the study.
-
-    Attributes:
-        notebook: file name of the notebook that shows it.
-        about: one line for the command's help.
-        items: what the stage is run for: `dataset`, `variant`.
-        folders: output folders by parameter name, given the study and the items.
-        run: does the work without a notebook, given the study, the items and the folders; None
-            where there is nothing but the notebook.
-
-    """
-
-    notebook: str
-    about: str
-    items: tuple[str, ...]
-    folders: Callable[..., dict[str, Path]]
-    run: Callable[..., object] | None
-
-
-def _lazily(module: str, name: str) -> Callable[..., object]:
-    """A function of the library, imported when it is called.
-
-    In the pipeline it is the notebook's kernel that calls it; this process need not wait for what
-    it imports.
-    """
-    return lambda *given, **named: getattr(import_module(f"rarenodes.{module}"), name)(
-        *given, **named
-    )
-
-
-STAGES = {
-    "prepare": Stage(
-        "01_prepare.ipynb",
-        "load a data set from its source",
-        ("dataset",),
-        lambda study, dataset: {
-            "folder": study.reports("prepare", dataset),
-            "processed": study.prepared(dataset),
-        },
-        lambda study, dataset, folder, processed: _lazily("stages.prepare", "prepare")(
-            study, dataset, processed
-        ),
-    ),
-    "train": Stage(
-        "02_train.ipynb",
-        "train all seeds of a variant on a prepared data set",
-        ("dataset", "variant"),
-        lambda study, dataset, variant: {"folder": study.results(dataset, variant)},
-        _lazily("stages.train", "train"),
-    ),
-    "evaluate": Stage(
-        "03_evaluate.ipynb",
-        "score and compare all variants on a data set",
-        ("dataset",),
-        lambda study, dataset: {
-            "folder": study.reports("evaluate", dataset),
-            "training": study.reports("train", dataset),
-        },
-        _lazily("stages.evaluate", "evaluate"),
-    ),
-    "compare": Stage(
-        "04_compare.ipynb",
-        "compare variants over all data sets, with verdicts",
-        (),
-        lambda study: {"folder": study.reports("compare")},
-        _lazily("stages.compare", "compare"),
-    ),
-    "audit": Stage(
-        "05_audit.ipynb",
-        "say what each switch of the released code does",
-        (),
-        lambda study: {"folder": study.reports("audit")},
-        _lazily("stages.audit", "audit"),
-    ),
-    "scale": Stage(
-        "06_scale.ipynb",
-        "compare all variants on a data set too large for the other comparisons",
-        ("dataset",),
-        lambda study, dataset: {"folder": study.reports("scale", dataset)},
-        _lazily("stages.scale", "scale"),
-    ),
-    "gallery": Stage(
-        "07_gallery.ipynb",
-        "show what each loss and each weight does",
-        (),
-        lambda study: {"folder": study.reports("gallery")},
-        None,
-    ),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     notebook.add_argument("stage", choices=STAGES)
     notebook.add_argument("items", nargs="*", help="data set and variant, as the stage needs")
     notebook.set_defaults(command=_run_stage_notebook)
+    commands.add_parser(
+        "stage", help="run the stage that DVC names in DVC_STAGE; what dvc.yaml calls"
+    ).set_defaults(command=_run_stage_of_pipeline)
+    commands.add_parser(
+        "pipeline", help="write dvc.yaml, after data sets with files of their own were added"
+    ).set_defaults(command=_write_pipeline)
     everything = commands.add_parser("run", help="prepare, train and print the scores")
     everything.add_argument("--datasets", nargs="+", help="only these")
     everything.add_argument("--variants", nargs="+", help="only these, or others of the catalogue")
@@ -161,47 +74,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
-    stage, study = STAGES[options.stage], Study(options.params)
-    items = {item: getattr(options, item) for item in stage.items}
-    _check_items(study, items)
-    _without_notebook(stage, study, items)
-
-
-def _without_notebook(stage: Stage, study: Study, items: dict[str, str]) -> None:
-    """Run a stage's function; its folders are replaced only when it has ended well.
-
-    They then hold no executed notebook and no figures: those of an earlier run would not show
-    these results.
-    """
-    final = stage.folders(study, *items.values())
-    partial = {name: Path(f"{path}.partial") for name, path in final.items()}
-    for path in partial.values():
-        empty_folder(path)
-    stage.run(study, *items.values(), **partial)
-    for name, path in partial.items():
-        replace_folder(path, final[name])
-    _tidy(stage, study, items)
+    items = {item: getattr(options, item) for item in STAGES[options.stage].items}
+    run_without_notebook(Study(options.params), options.stage, items)
 
 
 def _run_stage_notebook(options: argparse.Namespace) -> None:
-    from rarenodes.study.notebook import run_notebook  # Jupyter is needed for this alone
-
     stage, study = STAGES[options.stage], Study(options.params)
-    if study.params_file.name != "params.yaml":
-        raise SettingsError(
-            f"{options.params}: notebooks read the params.yaml of the study's folder: give the file "
-            "this name, in a folder of its own if need be"
-        )
     if len(options.items) != len(stage.items):
         raise SettingsError(f"{options.stage} needs: {' '.join(stage.items) or 'nothing more'}")
-    items = dict(zip(stage.items, options.items, strict=True))
-    _check_items(study, items)
-    folders = {
-        name: Path(os.path.relpath(path, study.folder))
-        for name, path in stage.folders(study, *items.values()).items()
-    }
-    run_notebook(NOTEBOOKS / stage.notebook, items, folders, study.folder)
-    _tidy(stage, study, items)
+    run_stage(study, options.stage, dict(zip(stage.items, options.items, strict=True)))
+
+
+def _run_stage_of_pipeline(options: argparse.Namespace) -> None:
+    study = Study(options.params)
+    name, items = stage_from_dvc(study, os.environ)
+    if name == "prepare":
+        check_raw_files(study)
+    run_stage(study, name, items)
+
+
+def _write_pipeline(options: argparse.Namespace) -> None:
+    print(f"written: {write_pipeline(Study(options.params))}")
 
 
 def _run_all(options: argparse.Namespace) -> None:
@@ -209,45 +102,33 @@ def _run_all(options: argparse.Namespace) -> None:
     datasets = options.datasets or list(study.parameters.datasets)
     variants = options.variants or list(study.variants)
     for dataset in datasets:
-        _check_items(study, {"dataset": dataset})
         for variant in variants:
-            _check_items(study, {"variant": variant})
+            check_items(study, {"dataset": dataset, "variant": variant})
     for dataset in datasets:
-        _without_notebook(STAGES["prepare"], study, {"dataset": dataset})
+        run_without_notebook(study, "prepare", {"dataset": dataset})
         for variant in variants:
-            _without_notebook(STAGES["train"], study, {"dataset": dataset, "variant": variant})
+            run_without_notebook(study, "train", {"dataset": dataset, "variant": variant})
     scores = _summary(study, datasets, variants)
-    shown = [
+    columns = [
         "micro_average_precision",
         "micro_average_precision_spread",
         "macro_average_precision_with_positives",
         "macro_recall_all_half",
         "macro_f1_all_half",
     ]
-    print(scores[shown].to_markdown(floatfmt=".4f"))
+    print(scores[columns].to_markdown(floatfmt=".4f"))
     if options.table:
         write_table(scores.reset_index(), Path(options.table))
 
 
 def _summary(study: Study, datasets: Sequence[str], variants: Sequence[str]) -> pd.DataFrame:
     """Pooled scores, a row per data set and variant."""
-    tables = [
-        seed_summary({v: Results.load(study.results(name, v)).seeds for v in variants}).assign(
-            dataset=name
-        )
-        for name in datasets
-    ]
+    tables = []
+    for name in datasets:
+        dataset = Dataset.load(study.prepared(name))
+        seeds = {variant: score_variant(study, dataset, name, variant)[1] for variant in variants}
+        tables.append(seed_summary(seeds).assign(dataset=name))
     return pd.concat(tables).set_index(["dataset", "variant"])
-
-
-def _check_items(study: Study, items: dict[str, str]) -> None:
-    for kind, name in items.items():
-        {"dataset": study.dataset, "variant": study.variant}[kind](name)
-
-
-def _tidy(stage: Stage, study: Study, items: dict[str, str]) -> None:
-    if stage is STAGES["train"]:
-        _lazily("stages.train", "discard_checkpoints")(study, items["dataset"], items["variant"])
 
 
 def _variants(options: argparse.Namespace) -> None:

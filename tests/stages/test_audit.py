@@ -10,14 +10,13 @@ import pytest
 import torch
 import yaml
 from scipy.special import expit
-from test_project import REPOSITORY, imported
 
 from rarenodes.datasets import load_dataset
 from rarenodes.pages.plots import audit as plots
 from rarenodes.scores import metrics
-from rarenodes.scores.run_tables import Predictions, node_table, score_run
 from rarenodes.settings import SettingsError
-from rarenodes.stages.audit import Audit, audit, audit_study, besides, material
+from rarenodes.stages import material
+from rarenodes.stages.audit import Audit, audit, audit_study, besides
 from rarenodes.stages.audit.rare_nodes import node_counts
 from rarenodes.stages.audit.switches import switch_pairs, switch_table
 from rarenodes.stages.audit.words import (
@@ -29,6 +28,7 @@ from rarenodes.stages.audit.words import (
     matched_cells,
     score_cells,
 )
+from rarenodes.stages.score import ScoreTables, score
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 from rarenodes.training.ensemble import Ensemble, Shape
@@ -94,23 +94,18 @@ def make(folder: Path, strengths, change=lambda values: None, datasets=("toy",))
         DATASET.save(study.prepared(name))
         for variant, made in strengths.items():
             fake(study, name, variant, made)
+        if strengths:
+            score(study, name, study.scores(name))
     return study
 
 
 def fake(study: Study, name: str, variant: str, made: tuple[float, float]) -> None:
-    fit_on = study.training(name, variant).fit_on
-    nodes, tables, rows = node_table(DATASET, fit_on), [], []
+    training = study.training(name, variant)
     test, valid = predicted(*made, "test"), predicted(*made, "valid")
-    for seed in range(study.training(name, variant).seeds):
-        run = Predictions(None if "valid" in fit_on else valid[seed], test[seed])
-        table, pooled = score_run(DATASET, run, nodes)
-        tables.append(table.assign(seed=seed))
-        rows.append({"seed": seed, **pooled})
     Results(
-        nodes=pd.concat(tables, ignore_index=True),
-        seeds=pd.DataFrame(rows),
         history=pd.DataFrame({"epoch": [1]}),
-        probabilities=test[: len(rows)],
+        test=test[: training.seeds],
+        valid=None if "valid" in training.fit_on else valid[: training.seeds],
     ).save(study.results(name, variant))
 
 
@@ -129,7 +124,9 @@ def better(tmp_path_factory) -> tuple[Study, Audit]:
 
 
 def recall(study: Study, variant: str, seed: int | None = None) -> float:
-    recalls = Results.load(study.results("toy", variant)).seeds["macro_recall_with_positives_half"]
+    recalls = ScoreTables.load(study.scores("toy")).seeds[variant][
+        "macro_recall_with_positives_half"
+    ]
     return recalls.mean() if seed is None else recalls[seed]
 
 
@@ -229,7 +226,7 @@ def test_scores_are_those_of_the_results_and_missing_without_tuned_thresholds(sh
     study, found = shifted
     scores = of(found.scores).set_index(["measure", "nodes", "at", "variant"])["score"]
     for variant in VARIANTS:
-        seeds = Results.load(study.results("toy", variant)).seeds.mean()
+        seeds = ScoreTables.load(study.scores("toy")).seeds[variant].mean()
         for at in ("half", "tuned"):
             for convention in ("all", "with_positives"):
                 expected = seeds[f"macro_f1_{convention}_{at}"]
@@ -297,7 +294,7 @@ def test_an_oracle_does_not_rank(better):
 
 def test_tuned_thresholds_are_those_of_the_results(shifted):
     study, found = shifted
-    seeds = Results.load(study.results("toy", "plain")).seeds
+    seeds = ScoreTables.load(study.scores("toy")).seeds["plain"]
     tuned = moved(found, "plain", "released").loc["tuned threshold", "on_recall"]
     assert tuned == pytest.approx(seeds["macro_recall_with_positives_tuned"].mean(), rel=1e-5)
     assert "tuned threshold" not in moved(found, "plain_more", "released").index
@@ -600,39 +597,3 @@ def test_results_without_probabilities_are_refused(tmp_path):
         SettingsError, match=r"toy summed: .* set training.keep_probabilities to true"
     ):
         audit_study(study)
-
-
-# --- the pipeline -------------------------------------------------------------------------------
-
-
-AUDIT = REPOSITORY / "benchmark" / "audit"
-
-
-def deps(path: Path, stage: str) -> set[str]:
-    listed = yaml.safe_load(path.read_text())["stages"][stage]["deps"]
-    return {str(entry).removeprefix("../../") for entry in listed}
-
-
-@pytest.mark.parametrize("stage", ["prepare", "train"])
-def test_stages_depend_on_what_those_of_the_default_study_do(stage):
-    assert deps(AUDIT / "dvc.yaml", stage) == deps(REPOSITORY / "dvc.yaml", stage)
-
-
-def test_audit_depends_on_all_its_data_sets_and_modules():
-    listed = deps(AUDIT / "dvc.yaml", "audit")
-    parameters = yaml.safe_load((AUDIT / "params.yaml").read_text())
-    assert {f"data/processed/{name}" for name in parameters["datasets"]} <= listed
-    notebook = json.loads((REPOSITORY / "notebooks" / "05_audit.ipynb").read_text())
-    code = (cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
-    # Through the results alone: what trains, and the audit's own settings.
-    through_results = {
-        "element_losses", "forest", "kernels", "losses", "schedules", "uncertainty", "variants",
-        "weighting",
-    }  # fmt: skip
-    for path in imported("\n".join("".join(source) for source in code)):
-        name = path.relative_to(REPOSITORY).as_posix()
-        room = path.relative_to(REPOSITORY / "src" / "rarenodes").parts[0].removesuffix(".py")
-        if name.endswith(("rarenodes/__init__.py", "plots/__init__.py")):
-            continue
-        covered = any(name == entry or name.startswith(f"{entry}/") for entry in listed)
-        assert covered or room in through_results, name

@@ -7,8 +7,8 @@ import yaml
 from scipy.special import expit
 
 from rarenodes.datasets import load_dataset
-from rarenodes.scores.run_tables import Predictions, node_table, score_run
 from rarenodes.stages.evaluate import evaluate_dataset
+from rarenodes.stages.score import ScoreTables, score
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 
@@ -39,25 +39,23 @@ def study(tmp_path):
         return expit(noise[rows] + strength * targets[rows] - 2).astype(np.float32)
 
     def make(variants):
-        values = {**PARAMETERS, "variants": {name: {"about": name} for name in variants}}
+        values = {
+            **PARAMETERS,
+            "variants": {
+                name: {"about": name, "threshold": per or "dataset"}
+                for name, (_, per) in variants.items()
+            },
+        }
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
         made = Study(tmp_path / "params.yaml")
         dataset.save(made.prepared("toy"))
-        nodes = node_table(dataset, ["train"])
         for name, (strengths, per) in variants.items():
-            tables, rows = [], []
-            for seed, strength in enumerate(strengths):
-                valid = None if per is None else predicted(strength, "valid")
-                run = Predictions(valid, predicted(strength, "test"))
-                table, pooled = score_run(dataset, run, nodes, per or "dataset")
-                tables.append(table.assign(seed=seed))
-                rows.append({"seed": seed, **pooled})
             Results(
-                nodes=pd.concat(tables, ignore_index=True),
-                seeds=pd.DataFrame(rows),
                 history=pd.DataFrame({"epoch": [1]}),
-                probabilities=np.stack([predicted(s, "test") for s in strengths]),
+                test=np.stack([predicted(s, "test") for s in strengths]),
+                valid=None if per is None else np.stack([predicted(s, "valid") for s in strengths]),
             ).save(made.results("toy", name))
+        score(made, "toy", made.scores("toy"))
         return made
 
     return make
@@ -102,10 +100,10 @@ def test_each_variant_is_scored_at_its_own_nodes_thresholds(study, per):
     strengths = (1.0, 2.0, 3.0)
     made = study({"mcm": (strengths, "dataset"), "tuned": (strengths, per)})
     row = differences(made).loc[("tuned", *TUNED)]
-    for variant, score in (("tuned", "score"), ("mcm", "baseline_score")):
-        seeds = Results.load(made.results("toy", variant)).seeds
+    for variant, column in (("tuned", "score"), ("mcm", "baseline_score")):
+        seeds = ScoreTables.load(made.scores("toy")).seeds[variant]
         expected = seeds["macro_f1_with_positives_tuned"].mean()
-        assert row[score] == pytest.approx(expected, rel=1e-5)
+        assert row[column] == pytest.approx(expected, rel=1e-5)
     assert row["difference"] != 0
     # They differ in their thresholds alone.
     assert differences(made).loc[("tuned", *RANKING), "difference"] == 0

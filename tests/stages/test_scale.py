@@ -10,6 +10,7 @@ import yaml
 from rarenodes.pages.plots import scale as plots
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.scale import cost_table, finds_by_rarity, finds_table, scale
+from rarenodes.stages.score import score
 from rarenodes.stages.train import train as train_stage
 from rarenodes.study.notebook import run_notebook
 from rarenodes.study.params import Study
@@ -30,6 +31,7 @@ def study(tmp_path_factory) -> Study:
     prepare(study, "toy", study.prepared("toy"))
     for variant in study.variants:
         train_stage(study, "toy", variant, study.results("toy", variant))
+    score(study, "toy", study.scores("toy"))
     return study
 
 

@@ -36,7 +36,7 @@ from rarenodes.training.loop import Streams
 from rarenodes.training.variants import VariantSettings, build_loss, resampled
 
 REPOSITORY = Path(__file__).parents[2]
-FILES = ("params.yaml", "variants.yaml", "studies/audit/params.yaml")
+FILES = ("variants.yaml", "studies/audit/params.yaml")
 
 
 def declared(file: str) -> dict[str, dict]:

@@ -8,17 +8,9 @@ import pandas as pd
 
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.randomness import numpy_stream
+from rarenodes.scores.catalogue import NODE_SCORES, shown
 from rarenodes.scores.metrics import RARITY_BINS, precision_recall_f1, rarity_bin
 from rarenodes.settings import Settings
-
-# Scores shown by rarity and depth, in this order, with what a reader should call them.
-NODE_SCORES: Mapping[str, str] = {
-    "recall_half": "recall at 0.5",
-    "precision_half": "precision at 0.5",
-    "f1_half": "F1 at 0.5",
-    "f1_tuned": "F1 at tuned threshold",
-    "average_precision": "average precision",
-}
 
 
 def write_table(table: pd.DataFrame, stem: Path) -> None:
@@ -178,15 +170,7 @@ def settings_table(*groups: Settings) -> pd.DataFrame:
 
 
 _POOLED = {
-    "micro_average_precision": "micro AP",
-    "macro_average_precision_with_positives": "macro AP",
-    "macro_recall_with_positives_half": "recall at 0.5",
-    "macro_precision_with_positives_half": "precision at 0.5",
-    "macro_f1_with_positives_half": "F1 at 0.5",
-    "macro_f1_all_half": "F1 at 0.5, all nodes",
-    "macro_recall_with_positives_tuned": "recall tuned",
-    "macro_f1_with_positives_tuned": "F1 tuned",
-    "macro_f1_all_tuned": "F1 tuned, all nodes",
+    **{score.column: score.short for score in shown("pooled")},
     "threshold_tuned": "tuned threshold",
 }
 

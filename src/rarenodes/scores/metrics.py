@@ -124,6 +124,26 @@ def precision_recall_f1(
     return _ratio(tp, tp + fp), _ratio(tp, tp + fn), _ratio(2 * tp, 2 * tp + fp + fn)
 
 
+def micro_precision(scores: Scores, targets: Targets, threshold: float = 0.5) -> float:
+    """Precision of all predictions together: `Σ tp / Σ (tp + fp)`; 0 where nothing is predicted.
+
+    Args:
+        scores: `[examples, nodes]`.
+        targets: 0/1, same shape.
+        threshold: predicted is what scores strictly above it.
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        ValueError: shapes that differ, scores that are not numbers.
+
+    """
+    counts = confusion_counts(scores, targets, threshold)
+    precision, _, _ = precision_recall_f1(*(np.atleast_1d(count.sum()) for count in counts))
+    return float(precision[0])
+
+
 def score_nodes(probabilities: Scores, targets: Targets, threshold: float = 0.5) -> pd.DataFrame:
     """Everything the study keeps about each node, from which macro and micro scores follow.
 

@@ -1,5 +1,6 @@
 """From a run's predictions to its score tables: a row per node, and a row of pooled scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -35,13 +36,22 @@ class Predictions:
     test: Float[np.ndarray, "test nodes"] | StoredScores
 
 
-def node_table(dataset: Dataset, fit_on: list[str]) -> pd.DataFrame:
+def node_table(dataset: Dataset, counted_in: Sequence[str]) -> pd.DataFrame:
     """What is known of every evaluated node before any training.
 
-    Columns: node, depth, train_positives (in the parts trained on), test_positives, rarity.
+    Which nodes are rare is a property of the data: a variant that trains on more parts is scored on
+    the same nodes as one that trains on fewer.
+
+    Args:
+        dataset: gives targets and depths.
+        counted_in: parts of the split in which `train_positives` are counted.
+
+    Returns:
+        Columns: node, depth, train_positives, test_positives, rarity.
+
     """
     evaluated = dataset.evaluated
-    train_positives = sum(dataset.counts(part) for part in fit_on)[evaluated]
+    train_positives = sum(dataset.counts(part) for part in counted_in)[evaluated]
     return pd.DataFrame(
         {
             "node": np.array(dataset.hierarchy.nodes)[evaluated],
@@ -130,6 +140,15 @@ def score_run(
         counts = [table[f"{name}_{at}"].to_numpy() for name in COUNTS]
         pooled |= _pooled_at(counts, test_positives, at)
     return table, pooled
+
+
+def in_tables(
+    runs: Sequence[tuple[pd.DataFrame, dict[str, float]]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Runs of one variant, one after the other, as two tables with a column `seed`."""
+    nodes = [table.assign(seed=seed) for seed, (table, _) in enumerate(runs)]
+    seeds = [{"seed": seed, **pooled} for seed, (_, pooled) in enumerate(runs)]
+    return pd.concat(nodes, ignore_index=True), pd.DataFrame(seeds)
 
 
 def _score_nodes(

@@ -9,7 +9,7 @@ import pandas as pd
 from rarenodes.inference.significance import pairwise_table
 from rarenodes.pages.tables import write_table
 from rarenodes.randomness import numpy_stream
-from rarenodes.scores.catalogue import LABELS, RARE, Key
+from rarenodes.scores.catalogue import RARE, Key, labels
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import Study
 
@@ -21,6 +21,8 @@ class Question:
     text: str
     key: Key
 
+
+LABELS = labels("compared")
 
 QUESTIONS = (
     Question(

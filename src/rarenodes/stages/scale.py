@@ -8,6 +8,7 @@ import pandas as pd
 
 from rarenodes.pages.tables import scores_by, seed_summary, write_table
 from rarenodes.scores.metrics import RARITY_BINS
+from rarenodes.stages.score import ScoreTables
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 
@@ -39,10 +40,11 @@ class Scale:
 def scale(study: Study, name: str, folder: Path) -> Scale:
     """Compare all variants on a data set; tables go to `folder`."""
     results = {variant: Results.load(study.results(name, variant)) for variant in study.variants}
-    nodes = {variant: result.nodes for variant, result in results.items()}
+    tables = ScoreTables.load(study.scores(name))
+    nodes = {variant: tables.nodes[variant] for variant in study.variants}
     histories = [result.history.assign(variant=variant) for variant, result in results.items()]
     summary = Scale(
-        overall=seed_summary({variant: result.seeds for variant, result in results.items()}),
+        overall=seed_summary({variant: tables.seeds[variant] for variant in study.variants}),
         by_rarity=scores_by("rarity", nodes),
         by_depth=scores_by("depth", nodes),
         finds=finds_by_rarity(nodes),

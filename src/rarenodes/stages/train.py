@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.scores.run_tables import Predictions, node_table, score_run
+from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
 from rarenodes.scores.stored import StoredScores
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results
@@ -26,37 +26,35 @@ Predict = Callable[[str], Iterable[Float[np.ndarray, "batch nodes"]]]
 
 
 def train(study: Study, name: str, variant: str, folder: Path) -> Results:
-    """Train and score every seed of a variant on a prepared data set; store results in `folder`.
+    """Train every seed of a variant on a prepared data set; store what it predicts in `folder`.
 
     An interrupted run goes on from its last checkpoint; `discard_checkpoints` when the results are
-    safe. Probabilities that are not kept are scored from files, so that memory does not grow with
-    examples × nodes. Wall times go to `scratch/run_log.csv`, which is no result.
+    safe. Probabilities that are not kept are scored at once, from files, so that memory does not
+    grow with examples × nodes. Wall times go to `scratch/run_log.csv`, which is no result.
     """
     dataset = Dataset.load(study.prepared(name))
     settings, training = study.variant(variant), study.training(name, variant)
     torch.set_num_threads(training.threads)
-    nodes = node_table(dataset, training.fit_on)
     fit = _train_networks if settings.forest is None else _fit_forest
-    tables, rows, histories, probabilities = [], [], [], []
+    kept: list[Predictions] = []
+    scored, histories = [], []
     for seed in range(training.seeds):
         started = time.monotonic()
         predict, history = fit(study, dataset, name, variant, seed, folder)
         _note_wall_time(study, name, variant, seed, time.monotonic() - started)
+        histories.append(history.assign(seed=seed))
         with ExitStack() as files:
             predictions = _predictions(dataset, training, predict, files, study.folder / "scratch")
-            table, pooled = score_run(dataset, predictions, nodes, settings.threshold)
-        tables.append(table.assign(seed=seed))
-        rows.append({"seed": seed, **pooled})
-        histories.append(history.assign(seed=seed))
-        if training.keep_probabilities:
-            probabilities.append(predictions.test)
+            if training.keep_probabilities:
+                kept.append(predictions)
+            else:
+                scored.append(_scored(study, dataset, variant, predictions))
     results = Results(
-        nodes=pd.concat(tables, ignore_index=True),
-        seeds=pd.DataFrame(rows),
         history=pd.concat(histories, ignore_index=True),
-        probabilities=np.stack(probabilities) if training.keep_probabilities else None,
+        **(_stacked(kept) if kept else _tables(scored)),
     )
     results.save(folder)
+    _name_rows_and_columns(dataset, folder)
     return results
 
 
@@ -123,6 +121,33 @@ def _predictions(
 
     held_out = "valid" not in training.fit_on and len(dataset.split["valid"]) > 0
     return Predictions(valid=predicted("valid") if held_out else None, test=predicted("test"))
+
+
+def _stacked(runs: list[Predictions]) -> dict[str, np.ndarray | None]:
+    valid = None if runs[0].valid is None else np.stack([run.valid for run in runs])
+    return {"test": np.stack([run.test for run in runs]), "valid": valid}
+
+
+def _scored(
+    study: Study, dataset: Dataset, variant: str, predictions: Predictions
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    nodes = node_table(dataset, study.parameters.evaluation.rarity_counted_in)
+    return score_run(dataset, predictions, nodes, study.variant(variant).threshold)
+
+
+def _tables(runs: list[tuple[pd.DataFrame, dict[str, float]]]) -> dict[str, pd.DataFrame]:
+    nodes, seeds = in_tables(runs)
+    return {"nodes": nodes, "seeds": seeds}
+
+
+def _name_rows_and_columns(dataset: Dataset, folder: Path) -> None:
+    """Beside the probabilities: which examples are their rows, which nodes their columns."""
+    nodes = np.array(dataset.hierarchy.nodes)[dataset.evaluated]
+    pd.DataFrame({"node": nodes}).to_csv(folder / "nodes.csv", index=False)
+    parts = [
+        pd.DataFrame({"part": part, "example": dataset.split[part]}) for part in ("valid", "test")
+    ]
+    pd.concat(parts).to_csv(folder / "examples.csv", index=False)
 
 
 def _note_wall_time(study: Study, name: str, variant: str, seed: int, seconds: float) -> None:

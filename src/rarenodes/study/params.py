@@ -7,7 +7,7 @@ import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import yaml
@@ -73,6 +73,8 @@ class EvaluationSettings(Settings):
         resamples: bootstrap resamples of the test examples.
         confidence: coverage of intervals.
         equivalence: differences in a score up to this size count as practically none.
+        rarity_counted_in: parts of the split in which a node's positives are counted to call it
+            rare: a property of the data, the same for all variants, whatever each is trained on.
 
     """
 
@@ -81,6 +83,7 @@ class EvaluationSettings(Settings):
     resamples: int = Field(default=1000, gt=0)
     confidence: float = Field(default=0.95, gt=0, lt=1)
     equivalence: float = Field(default=0.01, ge=0)
+    rarity_counted_in: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
 
 
 class AuditSettings(Settings):
@@ -112,10 +115,11 @@ class Parameters(Settings):
         seed: the root of every random stream.
         data: folder with `raw/` and `processed/`, relative to the study's.
         datasets: data sets by name.
-        variants: the variants that are trained and compared, by name; where there are none here,
-            all of the catalogue.
+        stages: those of the pipeline, in order (`rarenodes.stages.table` has all).
+        variants: the variants that are trained and compared, by name. A `params.yaml` may give a
+            list of names instead, of variants that are defined in the catalogue.
         catalogue: files with further `variants`, relative to the study's folder: each can be
-            trained by name, and compared once its entry is moved here.
+            trained by name.
         training: the budget all share unless they say otherwise.
         evaluation: how results are compared.
         audit: what `05_audit` compares; only where that is run.
@@ -125,6 +129,9 @@ class Parameters(Settings):
     seed: int = Field(ge=0)
     data: str = "data"
     datasets: dict[str, DatasetSettings] = Field(min_length=1)
+    stages: list[str] = Field(
+        default=["prepare", "train", "score", "scores", "evaluate", "compare"], min_length=1
+    )
     variants: dict[str, VariantSettings] = Field(default_factory=dict)
     catalogue: list[str] = Field(default_factory=list)
     training: TrainingSettings
@@ -147,9 +154,12 @@ class Study:
     def __init__(self, params: Path | str = "params.yaml"):
         self.params_file = Path(params)
         self.folder = self.params_file.parent
-        self.parameters = read_settings(Parameters, _read_yaml(self.params_file), str(params))
+        values = _read_yaml(self.params_file)
+        # A list names variants of the catalogue; a mapping defines them here.
+        self._named = values.pop("variants") if isinstance(values.get("variants"), list) else None
+        self.parameters = read_settings(Parameters, values, str(params))
         self.catalogue = self._read_catalogue()
-        self.variants = self.parameters.variants or self.catalogue
+        self.variants = self._read_variants()
         self._check_names()
 
     @classmethod
@@ -162,6 +172,16 @@ class Study:
         raise SettingsError(
             f"no params.yaml in {here.name}/ or any folder above it: go to a study's folder"
         )
+
+    @property
+    def defines_variants(self) -> bool:
+        """Whether variants are defined in `params.yaml` itself, not named from the catalogue."""
+        return self._named is None
+
+    @property
+    def catalogue_files(self) -> list[Path]:
+        """Files of the catalogue."""
+        return [Path(os.path.normpath(self.folder / name)) for name in self.parameters.catalogue]
 
     def dataset(self, name: str) -> DatasetSettings:
         """Settings of a data set; a `SettingsError` names the nearest known one."""
@@ -215,6 +235,10 @@ class Study:
         """Folder of what training a variant on a data set left."""
         return self.folder / "results" / dataset / variant
 
+    def scores(self, dataset: str) -> Path:
+        """Folder of the score tables of all variants on a data set."""
+        return self.folder / "scores" / dataset
+
     def reports(self, stage: str, *item: str) -> Path:
         """Folder of what people read of a stage."""
         path = self.folder.joinpath("reports", stage, *item)
@@ -249,15 +273,15 @@ class Study:
 
     def _read_catalogue(self) -> dict[str, VariantSettings]:
         found: dict[str, VariantSettings] = {}
-        for name in self.parameters.catalogue:
-            path = Path(os.path.normpath(self.folder / name))
+        own = self.parameters.variants
+        for path in self.catalogue_files:
             try:
                 variants = _read_yaml(path).get("variants")
             except SettingsError as error:
                 raise SettingsError(f"{self.params_file}: catalogue: {error}") from None
             if not isinstance(variants, dict):
                 raise SettingsError(f"{path}: variants: expected a mapping of names to variants")
-            known = self.parameters.variants | found
+            known = own | found
             for variant, settings in read_settings(
                 Catalogue, {"variants": variants}, str(path)
             ).variants.items():
@@ -266,15 +290,31 @@ class Study:
                         f"{path}: variants: {variant!r} is defined differently elsewhere "
                         f"({self.params_file}, or its catalogue); give one of the two another name"
                     )
-                if variant not in self.parameters.variants:
+                if variant not in own:
                     found[variant] = settings
         return found
 
-    def _check_names(self) -> None:
-        if not self.variants:
+    def _read_variants(self) -> dict[str, VariantSettings]:
+        where = f"{self.params_file}: variants"
+        if self.defines_variants:
+            if not self.parameters.variants:
+                raise SettingsError(f"{where}: expected at least one")
+            return self.parameters.variants
+        if len(self.parameters.catalogue) != 1:
             raise SettingsError(
-                f"{self.params_file}: variants: expected at least one, here or in the catalogue"
+                f"{self.params_file}: catalogue: expected one file, in which the variants named under "
+                f"`variants` are defined, found {len(self.parameters.catalogue)}"
             )
+        for position, name in enumerate(self._named):
+            if name not in self.catalogue:
+                raise unknown_name("variant", str(name), self.catalogue, where)
+            if name in self._named[:position]:
+                raise SettingsError(f"{where}: {name!r} is named twice")
+        if not self._named:
+            raise SettingsError(f"{where}: expected at least one")
+        return {name: self.catalogue[name] for name in self._named}
+
+    def _check_names(self) -> None:
         groups = {
             "datasets": self.parameters.datasets,
             "variants": [*self.variants, *self.catalogue],

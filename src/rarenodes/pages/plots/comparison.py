@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rarenodes.pages.plots.evaluation import draw_forest
 from rarenodes.pages.plots.style import style
-from rarenodes.scores.catalogue import LABELS, Key
+from rarenodes.scores.catalogue import Key, labels
 
 RECALL_AND_RANKING: tuple[Key, ...] = (
     ("macro_recall", "rare", "half"),
@@ -39,7 +39,7 @@ def recall_against_ranking(
             part = against[against["dataset"] == dataset].set_index(["measure", "nodes", "at"])
             for axis, key in zip(row, keys, strict=True):
                 draw_forest(axis, part.loc[[key]], variants)
-                axis.set_title(f"{dataset}:\n{LABELS[key]}")
+                axis.set_title(f"{dataset}:\n{labels('compared')[key]}")
         axes[0, 0].set_yticks(range(len(variants)), variants)
         axes[0, 0].invert_yaxis()
         figure.supxlabel(f"difference from {baseline}, with interval", fontsize=9)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, style
-from rarenodes.pages.tables import NODE_SCORES
+from rarenodes.scores.catalogue import NODE_SCORES
 
 
 def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:

@@ -14,7 +14,6 @@ import torch
 from rarenodes.pages.tables import write_table
 from rarenodes.stages.audit.besides import imputation_table, oversampling_table
 from rarenodes.stages.audit.effects import effect_table, rarity_scores, score_table
-from rarenodes.stages.audit.material import Material
 from rarenodes.stages.audit.rare_nodes import node_counts, node_differences
 from rarenodes.stages.audit.switches import (
     Pair,
@@ -24,6 +23,7 @@ from rarenodes.stages.audit.switches import (
     switch_table,
 )
 from rarenodes.stages.audit.thresholds import decomposition, matched_table
+from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
 
 __all__ = ["Audit", "audit", "audit_study"]
@@ -104,16 +104,19 @@ def audit_study(study: Study) -> Audit:
     """Audit all data sets of a study; see `audit`."""
     settings, evaluation = audit_settings(study), study.parameters.evaluation
     pairs = switch_pairs(study)
-    materials = [Material.load(study, name) for name in study.parameters.datasets]
+    variants = audited_variants(study)
+    materials = [
+        Material.load(study, name, variants, pooled=True) for name in study.parameters.datasets
+    ]
     parts = [_audit_dataset(study, material, pairs) for material in materials]
     return Audit(
         baseline=settings.there[0],
         released=settings.there[-1],
-        variants=tuple(audited_variants(study)),
+        variants=tuple(variants),
         confidence=evaluation.confidence,
         equivalence=evaluation.equivalence,
         resamples=evaluation.resamples,
-        seeds=min(len(r.seeds) for material in materials for r in material.results.values()),
+        seeds=min(len(seeds) for material in materials for seeds in material.test.values()),
         switches=switch_table(pairs),
         **{table: pd.concat([p[table] for p in parts], ignore_index=True) for table in parts[0]},
     )

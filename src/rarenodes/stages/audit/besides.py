@@ -12,8 +12,8 @@ from rarenodes.randomness import numpy_stream
 from rarenodes.scores.run_tables import HALF
 from rarenodes.settings import SettingsError
 from rarenodes.stages.audit.effects import COMPARED
-from rarenodes.stages.audit.material import Material
 from rarenodes.stages.audit.switches import audit_settings
+from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
 from rarenodes.training.ensemble import Ensemble
 from rarenodes.training.loop import Streams, prediction_dropout
@@ -95,7 +95,7 @@ def _differences(
 ) -> pd.DataFrame:
     scores = {
         filling: material.half[variant]
-        if np.array_equal(values, material.probabilities(variant))
+        if np.array_equal(values, material.test[variant])
         else material.scores_of(values, HALF, ranking=True)
         for filling, values in probabilities.items()
     }
@@ -114,7 +114,7 @@ def _predicted(
 ) -> Float[np.ndarray, "seeds examples nodes"]:
     """Coherent probabilities of every seed's kept networks for the evaluated nodes."""
     training, predictions = study.training(material.name, variant), []
-    for seed in range(len(material.probabilities(variant))):
+    for seed in range(len(material.test[variant])):
         folder = study.results(material.name, variant) / f"ensemble-{seed}"
         if not folder.exists():
             raise SettingsError(

@@ -5,24 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rarenodes.inference.significance import holm
-from rarenodes.scores.catalogue import RARE, Key
+from rarenodes.scores.catalogue import RARE, Key, labels
 from rarenodes.scores.metrics import RARITY_BINS
-from rarenodes.stages.audit.material import Material
 from rarenodes.stages.audit.switches import Pair
+from rarenodes.stages.material import Material
 
-# What is compared in every pair, and what readers should call it. On one data set Holm's correction
-# is over all pairs of one of these: one family are the effects of single switches, whatever else
-# is on, another those of whole methods.
-COMPARED: Mapping[Key, str] = {
-    ("macro_recall", "with_positives", "half"): "macro recall at 0.5",
-    ("macro_recall", RARE, "half"): "recall of rare nodes at 0.5",
-    ("macro_precision", "with_positives", "half"): "macro precision at 0.5",
-    ("macro_f1", "with_positives", "half"): "macro F1 at 0.5",
-    ("macro_f1", "with_positives", "tuned"): "macro F1 at tuned threshold",
-    ("macro_average_precision", "with_positives", "none"): "macro average precision",
-    ("macro_average_precision", RARE, "none"): "average precision of rare nodes",
-    ("micro_average_precision", "all", "none"): "micro AU(PRC)",
-}
+# What is compared in every pair. On one data set Holm's correction is over all pairs of one of these:
+# one family are the effects of single switches, whatever else is on, another those of whole methods.
+COMPARED: Mapping[Key, str] = labels("audited")
 
 _AT_THRESHOLD = [
     *(
@@ -90,7 +80,7 @@ def effect_table(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
         ):
             if pair.on in scores and pair.off in scores:
                 columns = [(measure, nodes) for measure, nodes, where in COMPARED if where == at]
-                table = material.compared(scores, pair.off, pair.on, columns)
+                table = material.compared(scores, [pair.on], pair.off, columns)
                 tables.append(table.assign(kind=pair.kind, switch=pair.switch, at=at))
     table = pd.concat(tables, ignore_index=True).dropna(subset="difference")
     family = ["measure", "nodes", "at", table["kind"] == "whole"]

@@ -9,8 +9,8 @@ from scipy.stats import false_discovery_control
 
 from rarenodes.inference.bootstrap import bootstrap_scores, interval, two_sided_p
 from rarenodes.scores.catalogue import RARE
-from rarenodes.stages.audit.material import Material
 from rarenodes.stages.audit.switches import Pair
+from rarenodes.stages.material import Material
 
 # A node's own difference is tested where it has this many test positives. With fewer, what is
 # drawn anew says little of what else might have been drawn: in a simulation of 837 examples, five
@@ -155,7 +155,7 @@ def _average_precisions(
     """Averaged over seeds, as measured and in every replicate; NaN in one without a positive."""
     alone = {str(i): np.arange(len(chosen)) == i for i in range(len(chosen))}
     scores = bootstrap_scores(
-        np.ascontiguousarray(material.probabilities(variant)[:, :, chosen]),
+        np.ascontiguousarray(material.test[variant][:, :, chosen]),
         material.targets[:, chosen],
         material.examples,
         groups=alone,

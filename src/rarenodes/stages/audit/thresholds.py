@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import sparse
 
 from rarenodes.inference.bootstrap import BootstrapScores, interval
 from rarenodes.scores import metrics
 from rarenodes.scores.catalogue import RARE
 from rarenodes.scores.run_tables import HALF
-from rarenodes.stages.audit.material import Material
 from rarenodes.stages.audit.switches import Pair, main_pairs
+from rarenodes.stages.material import Material
 
 RECALL = ("macro_recall", "with_positives")
 
@@ -144,14 +143,14 @@ def matched_table(material: Material, references: Sequence[str]) -> pd.DataFrame
     rows = []
     for reference in dict.fromkeys(references):
         precisions = [
-            _pooled_precision(p, material.targets) for p in material.probabilities(reference)
+            metrics.micro_precision(p, material.targets, HALF) for p in material.test[reference]
         ]
-        for variant in material.results:
+        for variant in material.test:
             lowest = _lowest_scores(material, variant, reference)
             recalls = np.array(
                 [
                     np.count_nonzero((p >= score) & targets, axis=0) / np.maximum(support, 1)
-                    for p, score in zip(material.probabilities(variant), lowest, strict=False)
+                    for p, score in zip(material.test[variant], lowest, strict=False)
                     if not np.isnan(score)
                 ]
             )
@@ -172,25 +171,19 @@ def _oracle_thresholds(material: Material, variant: str, reference: str) -> list
     None where there is nothing to match, or the reference has fewer seeds.
     """
     lowest = _lowest_scores(material, variant, reference)
-    if np.isnan(lowest).any() or len(lowest) < len(material.probabilities(variant)):
+    if np.isnan(lowest).any() or len(lowest) < len(material.test[variant]):
         return None
     # What scores exactly this is predicted: the threshold is just below, in the scores' own type.
-    kind = np.promote_types(material.probabilities(variant).dtype, np.float32)
+    kind = np.promote_types(material.test[variant].dtype, np.float32)
     return np.nextafter(lowest.astype(kind), kind.type(-np.inf)).tolist()
 
 
 def _lowest_scores(material: Material, variant: str, reference: str) -> Float[np.ndarray, " seeds"]:
     """The lowest score predicted in each seed; NaN where the reference is never right."""
     lowest = []
-    runs = material.probabilities(variant), material.probabilities(reference)
+    runs = material.test[variant], material.test[reference]
     for own, others in zip(*runs, strict=False):
-        precision = _pooled_precision(others, material.targets)
+        precision = metrics.micro_precision(others, material.targets, HALF)
         match = metrics.recall_at_matched_precision(own, material.targets, precision)
         lowest.append(match.lowest_score if precision > 0 else np.nan)
     return np.array(lowest)
-
-
-def _pooled_precision(probabilities: np.ndarray, targets: sparse.csr_array) -> float:
-    counts = metrics.confusion_counts(probabilities, targets, HALF)
-    precision, _, _ = metrics.precision_recall_f1(*(np.atleast_1d(c.sum()) for c in counts))
-    return float(precision[0])

@@ -1,4 +1,4 @@
-"""What an audit of one data set is made from: results, nodes, and the draws of the bootstrap."""
+"""What variants on one data set are compared from: predictions, scores, and the bootstrap's draws."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from rarenodes.scores.catalogue import RARE, RARE_BINS
 from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
 from rarenodes.scores.run_tables import HALF
 from rarenodes.settings import SettingsError
-from rarenodes.stages.audit.switches import audited_variants
+from rarenodes.stages.score import ScoreTables
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 
@@ -33,49 +33,55 @@ Thresholds = float | Sequence[float | Float[np.ndarray, " nodes"]]
 
 @dataclass(frozen=True)
 class Material:
-    """Results of all audited variants on one data set, ready to be scored.
+    """What some variants predict on one data set, ready to be compared.
 
-    All intervals share one draw of test examples and seeds, that of the stage `evaluate`.
+    All intervals share one draw of test examples and seeds. Every random stream is named after what
+    it is for, so another variant changes no interval.
 
     Attributes:
         name: of the data set in the study.
         dataset: the data set.
-        results: by variant.
+        tables: score tables of all variants of the study.
+        test: by variant `[seeds, test examples, evaluated nodes]`.
         targets: `[test examples, evaluated nodes]`.
-        groups: masks of evaluated nodes: each rarity bin, and the rare ones together. Positives are
-            counted in the training part alone, also for variants that are trained on more, so
-            that all are scored on the same nodes.
+        groups: masks of evaluated nodes: the rare ones together, and each rarity bin, counted as
+            `evaluation.rarity_counted_in` says.
         examples: `[replicates, test examples]`, from `bootstrap.example_weights`.
         seeds: by variant `[replicates, seeds]`, from `bootstrap.seed_weights`; None where a variant
             has one seed.
         confidence: of intervals.
+        pooled: whether micro average precision is among the scores, which doubles the time.
 
     """
 
     name: str
     dataset: Dataset
-    results: Mapping[str, Results]
+    tables: ScoreTables
+    test: Mapping[str, Float[np.ndarray, "seeds examples nodes"]]
     targets: sparse.csr_array
     groups: Mapping[str, Bool[np.ndarray, " nodes"]]
     examples: Float[np.ndarray, "replicates examples"]
     seeds: Mapping[str, Float[np.ndarray, "replicates _"]] | None
     confidence: float
+    pooled: bool
 
     @classmethod
-    def load(cls, study: Study, name: str) -> "Material":
+    def load(
+        cls, study: Study, name: str, variants: Sequence[str], pooled: bool = False
+    ) -> "Material":
         """Read a data set and what was trained on it.
 
         Raises:
-            FileNotFoundError: the data set was not prepared, or a variant not trained.
+            FileNotFoundError: the data set was not prepared, or a variant not trained or scored.
             SettingsError: a variant kept no probabilities.
 
         """
         dataset = Dataset.load(study.prepared(name))
-        results = {v: Results.load(study.results(name, v)) for v in audited_variants(study)}
-        for variant, result in results.items():
-            if result.probabilities is None:
+        test = {v: Results.load(study.results(name, v)).test for v in variants}
+        for variant, probabilities in test.items():
+            if probabilities is None:
                 raise SettingsError(
-                    f"{name} {variant}: no test probabilities were kept, and an audit needs them: "
+                    f"{name} {variant}: no test probabilities were kept, and comparisons need them: "
                     "set training.keep_probabilities to true"
                 )
         evaluation, root = study.parameters.evaluation, study.parameters.seed
@@ -83,14 +89,16 @@ class Material:
         return cls(
             name=name,
             dataset=dataset,
-            results=results,
+            tables=ScoreTables.load(study.scores(name)),
+            test=test,
             targets=targets,
-            groups=_rarity_groups(dataset),
+            groups=_rarity_groups(dataset, evaluation.rarity_counted_in),
             examples=example_weights(
                 targets.shape[0], evaluation.resamples, numpy_stream(root, "bootstrap", name)
             ),
-            seeds=_seed_weights(study, name, results),
+            seeds=_seed_weights(study, name, {v: len(p) for v, p in test.items()}),
             confidence=evaluation.confidence,
+            pooled=pooled,
         )
 
     @property
@@ -98,27 +106,28 @@ class Material:
         """Test positives of every evaluated node."""
         return np.asarray(self.targets.sum(axis=0), dtype=np.int64).ravel()
 
-    def probabilities(self, variant: str) -> Float[np.ndarray, "seeds examples nodes"]:
-        """What a variant predicts for the test examples."""
-        return self.results[variant].probabilities
-
     @cached_property
     def half(self) -> dict[str, BootstrapScores]:
         """Scores at 0.5, and those that need no threshold, by variant."""
-        return {variant: self.scored(variant, HALF, ranking=True) for variant in self.results}
+        return {variant: self.scored(variant, HALF, ranking=True) for variant in self.test}
 
     @cached_property
     def tuned(self) -> dict[str, BootstrapScores]:
         """Scores at thresholds tuned on validation data, by variant that has them."""
         return {
-            variant: self.scored(variant, _tuned_thresholds(result))
-            for variant, result in self.results.items()
-            if not result.nodes["threshold_tuned"].isna().any()
+            variant: self.scored(variant, self.tuned_thresholds(variant))
+            for variant in self.test
+            if not self.tables.nodes[variant]["threshold_tuned"].isna().any()
         }
+
+    def tuned_thresholds(self, variant: str) -> list[Float[np.ndarray, " nodes"]]:
+        """For each seed the evaluated nodes' thresholds."""
+        by_seed = self.tables.nodes[variant].groupby("seed")["threshold_tuned"]
+        return [thresholds.to_numpy() for _, thresholds in by_seed]
 
     def scored(self, variant: str, threshold: Thresholds, ranking: bool = False) -> BootstrapScores:
         """Scores of a variant, as measured and in every replicate."""
-        return self.scores_of(self.probabilities(variant), threshold, ranking)
+        return self.scores_of(self.test[variant], threshold, ranking)
 
     def scores_of(
         self,
@@ -134,7 +143,7 @@ class Material:
             threshold=threshold,
             groups=self.groups,
             ranking=ranking,
-            pooled_ranking=ranking,
+            pooled_ranking=ranking and self.pooled,
         )
 
     def replicates(self, variant: str, scores: BootstrapScores) -> pd.DataFrame:
@@ -160,31 +169,36 @@ class Material:
     def compared(
         self,
         scores: Mapping[str, BootstrapScores],
-        off: str,
-        on: str,
+        variants: Sequence[str],
+        reference: str,
         columns: Sequence[Column],
     ) -> pd.DataFrame:
-        """Differences `on − off`: see `bootstrap.compare`."""
+        """Differences of some variants from a reference: see `bootstrap.compare`."""
+        chosen = dict.fromkeys([reference, *variants])
         return compare(
-            {off: scores[off], on: scores[on]},
-            off,
+            {variant: scores[variant] for variant in chosen},
+            reference,
             columns,
             confidence=self.confidence,
             seeds=self.seeds,
         )
 
 
-def _rarity_groups(dataset: Dataset) -> dict[str, np.ndarray]:
-    rarity = np.asarray(rarity_bin(dataset.counts("train")[dataset.evaluated]))
+def _rarity_groups(dataset: Dataset, counted_in: Sequence[str]) -> dict[str, np.ndarray]:
+    positives = sum(dataset.counts(part) for part in counted_in)[dataset.evaluated]
+    rarity = np.asarray(rarity_bin(positives))
     groups = {name: rarity == name for name in RARITY_BINS if (rarity == name).any()}
     return {RARE: np.isin(rarity, RARE_BINS), **groups}
 
 
 def _seed_weights(
-    study: Study, name: str, results: Mapping[str, Results]
+    study: Study, name: str, numbers: Mapping[str, int]
 ) -> dict[str, np.ndarray] | None:
-    """One draw for all variants with equally many seeds, which are pairs: same initial weights."""
-    numbers = {variant: len(result.probabilities) for variant, result in results.items()}
+    """One draw of seeds for all variants with equally many, as their seeds are pairs.
+
+    A seed starts from the same weights and sees the same batches in every variant. Variants with
+    different numbers of seeds share no draw: between them, seeds are drawn independently.
+    """
     if min(numbers.values()) < 2:
         return None
     root, replicates = study.parameters.seed, study.parameters.evaluation.resamples
@@ -195,8 +209,3 @@ def _seed_weights(
         for number in set(numbers.values())
     }
     return {variant: draws[number] for variant, number in numbers.items()}
-
-
-def _tuned_thresholds(result: Results) -> list[np.ndarray]:
-    """For each seed `[evaluated nodes]`, thresholds tuned on validation data."""
-    return [of_seed.to_numpy() for _, of_seed in result.nodes.groupby("seed")["threshold_tuned"]]

@@ -1,0 +1,166 @@
+"""A study's `dvc.yaml`, written from the table of stages and the study's parameters.
+
+Commands name no data set and no variant: names come from files, and a shell would run what stands
+in them. DVC tells each command which stage it is (`DVC_STAGE`), and the name is looked up among the
+study's own.
+"""
+
+import os
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rarenodes.datasets import raw_files_of
+from rarenodes.settings import SettingsError
+from rarenodes.stages.table import STAGES, Kept, Stage
+from rarenodes.study.params import Study
+
+LIBRARY = Path(__file__).parents[1]
+NOTEBOOKS = LIBRARY.parents[1] / "notebooks"
+
+COMMAND = "python -m rarenodes stage"
+_HEADER = """\
+# Written by `python -m rarenodes pipeline` from the table in rarenodes.stages.table and the
+# parameters beside this file; a test says when it is out of date. Every stage lists the packages of
+# the library that its results depend on. `persist` keeps earlier results until a stage ended well.
+# Which data set and variant a command is for, it learns from DVC (DVC_STAGE): names reach no shell.
+
+"""
+
+
+def pipeline_text(study: Study) -> str:
+    """The `dvc.yaml` of a study, as text."""
+    stages = {name: _definition(study, name, STAGES[name]) for name in study.parameters.stages}
+    text = yaml.safe_dump({"stages": stages}, sort_keys=False, allow_unicode=True, width=100)
+    for name in list(stages)[1:]:
+        text = text.replace(f"\n  {name}:\n", f"\n\n  {name}:\n", 1)
+    return _HEADER + text
+
+
+def write_pipeline(study: Study) -> Path:
+    """Write a study's `dvc.yaml`; the path of it."""
+    path = study.folder / "dvc.yaml"
+    partial = path.with_name("dvc.yaml.partial")
+    partial.write_text(pipeline_text(study))
+    partial.replace(path)
+    return path
+
+
+def stage_from_dvc(study: Study, environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The stage and the items that DVC runs, looked up among the study's own names.
+
+    Raises:
+        SettingsError: not run by DVC, or a name that is none of the study's.
+
+    """
+    address = environment.get("DVC_STAGE", "")
+    name, _, suffix = address.rpartition(":")[2].partition("@")
+    if name not in STAGES:
+        raise SettingsError(
+            f"DVC_STAGE: expected a stage of {', '.join(STAGES)}, found {address!r}: "
+            "`python -m rarenodes stage` is what dvc.yaml calls; run `dvc repro` instead"
+        )
+    names = {"dataset": list(study.parameters.datasets), "variant": list(study.variants)}
+    items = STAGES[name].items
+    for values in product(*(names[item] for item in items)):
+        if "-".join(values) == suffix:
+            return name, dict(zip(items, values, strict=True))
+    raise SettingsError(f"{study.params_file}: stage {address!r} is for no item of this study")
+
+
+def check_raw_files(study: Study) -> None:
+    """Refuse to prepare from files whose edits DVC would not see.
+
+    Raises:
+        SettingsError: `dvc.yaml` does not list a raw file of the study's own data.
+
+    """
+    listed = _read_dependencies(study.folder / "dvc.yaml")
+    for path in _raw_files(study):
+        if path not in listed:
+            raise SettingsError(
+                f"{study.folder / 'dvc.yaml'}: stages.prepare.deps: {path} is missing, so an edit of "
+                "it would be overlooked; run `python -m rarenodes pipeline`"
+            )
+
+
+def _read_dependencies(path: Path) -> set[str]:
+    try:
+        stages = yaml.safe_load(path.read_text())["stages"]
+        return set(stages["prepare"]["deps"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return set()
+
+
+def _raw_files(study: Study) -> list[str]:
+    """Files that the study's own data are read from, relative to its folder."""
+    found = {
+        path
+        for settings in study.parameters.datasets.values()
+        for path in raw_files_of(settings.source, settings.options, study.data_folder)
+    }
+    return sorted(_relative(path, study) for path in found)
+
+
+def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
+    axes = {"dataset": "${datasets}", "variant": "${variants}"}
+    definition: dict[str, Any] = {}
+    if stage.items:
+        definition["matrix"] = {item: axes[item] for item in stage.items}
+    definition["cmd"] = COMMAND
+    definition["params"] = _params(study, stage)
+    definition["deps"] = [path for p in stage.inputs for path in _each(study, stage, p)]
+    if stage.notebook is not None:
+        definition["deps"].append(_relative(NOTEBOOKS / stage.notebook, study))
+    definition["deps"] += [_relative(LIBRARY / module, study) for module in stage.modules]
+    if name == "prepare":
+        definition["deps"] += _raw_files(study)
+    for group, kinds in {"outs": ("cache", "git"), "metrics": ("metrics",)}.items():
+        entries = [
+            _output(study, stage, path, kept)
+            for path, kept in stage.outputs.items()
+            if kept in kinds
+        ]
+        if entries:
+            definition[group] = entries
+    return definition
+
+
+def _params(study: Study, stage: Stage) -> list[Any]:
+    """Keys in `params.yaml`, and a variant's in the catalogue where only its name stands there.
+
+    Stages after the training need the names alone: another setting of a variant is another result.
+    """
+    keys = [_filled(study, stage, key) for key in stage.params]
+    of_variant = "variants.${item.variant}"
+    if study.defines_variants or of_variant not in keys:
+        return keys
+    (catalogue,) = study.catalogue_files
+    keys.remove(of_variant)
+    return [*keys, {_relative(catalogue, study): [of_variant]}]
+
+
+def _each(study: Study, stage: Stage, template: str) -> list[str]:
+    """One path, or one for each data set where the stage is for all of them."""
+    if "{dataset}" not in template or "dataset" in stage.items:
+        return [_filled(study, stage, template)]
+    names = study.parameters.datasets
+    return [template.format(data=study.parameters.data, dataset=name) for name in names]
+
+
+def _output(study: Study, stage: Stage, template: str, kept: Kept) -> dict[str, Any]:
+    path = _filled(study, stage, template)
+    options = {"persist": True} if kept == "cache" else {"cache": False, "persist": True}
+    return {path: options}
+
+
+def _filled(study: Study, stage: Stage, template: str) -> str:
+    items = {item: f"${{item.{item}}}" for item in stage.items}
+    return template.format(data=study.parameters.data, **items)
+
+
+def _relative(path: Path, study: Study) -> str:
+    return Path(os.path.relpath(path, study.folder)).as_posix()

@@ -1,0 +1,63 @@
+"""Running stages: with their notebooks, as the pipeline does, or without."""
+
+import os
+from pathlib import Path
+
+from rarenodes.folders import empty_folder, replace_folder
+from rarenodes.settings import SettingsError
+from rarenodes.stages.pipeline import NOTEBOOKS
+from rarenodes.stages.table import STAGES
+from rarenodes.study.params import Study
+
+
+def run_stage(study: Study, name: str, items: dict[str, str]) -> None:
+    """Run a stage as the pipeline does: its notebook where it has one."""
+    stage = STAGES[name]
+    if stage.notebook is None:
+        run_without_notebook(study, name, items)
+        return
+    from rarenodes.study.notebook import run_notebook  # Jupyter is needed for this alone
+
+    if study.params_file.name != "params.yaml":
+        raise SettingsError(
+            f"{study.params_file}: notebooks read the params.yaml of the study's folder: give the "
+            "file this name, in a folder of its own if need be"
+        )
+    check_items(study, items)
+    folders = {
+        parameter: Path(os.path.relpath(path, study.folder))
+        for parameter, path in stage.paths(study, items).items()
+    }
+    run_notebook(NOTEBOOKS / stage.notebook, items, folders, study.folder)
+    _tidy(study, name, items)
+
+
+def run_without_notebook(study: Study, name: str, items: dict[str, str]) -> None:
+    """Run a stage's function; its folders are replaced only when it has ended well.
+
+    They then hold no executed notebook and no figures: those of an earlier run would not show
+    these results.
+    """
+    stage = STAGES[name]
+    check_items(study, items)
+    final = stage.paths(study, items)
+    partial = {parameter: Path(f"{path}.partial") for parameter, path in final.items()}
+    for path in partial.values():
+        empty_folder(path)
+    stage.run(study, *items.values(), **partial)
+    for parameter, path in partial.items():
+        replace_folder(path, final[parameter])
+    _tidy(study, name, items)
+
+
+def check_items(study: Study, items: dict[str, str]) -> None:
+    """Refuse names of data sets and variants that the study does not have."""
+    for kind, name in items.items():
+        {"dataset": study.dataset, "variant": study.variant}[kind](name)
+
+
+def _tidy(study: Study, name: str, items: dict[str, str]) -> None:
+    if name == "train":
+        from rarenodes.stages.train import discard_checkpoints
+
+        discard_checkpoints(study, items["dataset"], items["variant"])

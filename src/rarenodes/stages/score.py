@@ -1,0 +1,112 @@
+"""The stages `score` and `scores`: from predictions to tables, a row per node and in one long format."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.scores.long import COLUMNS, long_scores
+from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
+from rarenodes.study.params import Study
+from rarenodes.study.results import Results
+
+
+@dataclass(frozen=True)
+class ScoreTables:
+    """Scores of all variants of a study on one data set.
+
+    Attributes:
+        nodes: by variant, a row per seed and evaluated node: the columns of
+            `rarenodes.scores.run_tables.score_run`.
+        seeds: by variant, a row per seed: pooled scores.
+
+    """
+
+    nodes: dict[str, pd.DataFrame]
+    seeds: dict[str, pd.DataFrame]
+
+    def save(self, folder: Path) -> None:
+        """Write one file for each kind of table."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _together(self.nodes).to_parquet(folder / "nodes.parquet", index=False)
+        _together(self.seeds).to_csv(folder / "seeds.csv", index=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> "ScoreTables":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: the folder holds no scores.
+
+        """
+        if not (folder / "seeds.csv").exists():
+            raise FileNotFoundError(
+                f"{folder} holds no scores: run the stage score@{folder.name} first"
+            )
+        nodes = pd.read_parquet(folder / "nodes.parquet")
+        seeds = pd.read_csv(folder / "seeds.csv")
+        return cls(_by_variant(nodes), _by_variant(seeds))
+
+
+def score(study: Study, name: str, folder: Path) -> ScoreTables:
+    """Score every variant of a study on a data set; tables go to `folder`."""
+    dataset = Dataset.load(study.prepared(name))
+    tables = ScoreTables({}, {})
+    for variant in study.variants:
+        tables.nodes[variant], tables.seeds[variant] = score_variant(study, dataset, name, variant)
+    tables.save(folder)
+    return tables
+
+
+def score_variant(
+    study: Study, dataset: Dataset, name: str, variant: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table with a row per seed and node, and one with a row per seed, of a trained variant."""
+    results = Results.load(study.results(name, variant))
+    if results.test is None:
+        # What was not kept was scored where it was predicted.
+        return results.nodes, results.seeds
+    per = study.variant(variant).threshold
+    nodes = node_table(dataset, study.parameters.evaluation.rarity_counted_in)
+    runs = [
+        score_run(
+            dataset,
+            Predictions(None if results.valid is None else results.valid[seed], test),
+            nodes,
+            per,
+        )
+        for seed, test in enumerate(results.test)
+    ]
+    return in_tables(runs)
+
+
+def collect(study: Study) -> pd.DataFrame:
+    """Put the scores of all data sets, variants and seeds into `reports/scores.csv`."""
+    rows = []
+    for name in study.parameters.datasets:
+        tables = ScoreTables.load(study.scores(name))
+        for variant in study.variants:
+            pooled = tables.seeds[variant].set_index("seed")
+            for seed, nodes in tables.nodes[variant].groupby("seed"):
+                long = long_scores(nodes, pooled.loc[seed].to_dict())
+                rows.append(long.assign(dataset=name, variant=variant, seed=seed))
+    table = pd.concat(rows, ignore_index=True)[["dataset", "variant", "seed", *COLUMNS]]
+    path = study.reports("scores.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name("scores.csv.partial")
+    table.to_csv(partial, index=False, float_format="%.6g")
+    partial.replace(path)
+    return table
+
+
+def _together(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    named = [table.assign(variant=variant) for variant, table in tables.items()]
+    return pd.concat(named, ignore_index=True)
+
+
+def _by_variant(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    groups = table.groupby("variant", sort=False)
+    return {
+        variant: part.drop(columns="variant").reset_index(drop=True) for variant, part in groups
+    }
