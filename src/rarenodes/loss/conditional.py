@@ -1,0 +1,217 @@
+"""Conditional training: each node is learnt where its parents hold, and multiplied down the paths.
+
+A logit stands for the probability of a node given all its parents, `q_j = sigmoid(z_j) =
+P(j | all parents of j)`. A rare node then competes with the examples of its parents alone: its
+imbalance falls from `n_j / N` to `n_j / n_parent`. With several parents, `n_parent` counts the
+examples that are positive in all of them; a root's is the number of examples.
+
+Sources: local classifiers on a shared network, with conditional and unconditional probabilities
+(HLCP and HLUP): Chen, Miao, Xu, Hager and Harrison, *Deep Hierarchical Multi-label Classification
+of Chest X-ray Images*, MIDL 2019; a softmax over siblings: Redmon and Farhadi, CVPR 2017; probabilistic
+label trees: Jasinska et al., ICML 2016.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor
+from torch.nn import functional
+
+from rarenodes.loss.elements import bce
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.topdown import PRODUCT_OF_LOGITS, SUM, TopDownPlan, top_down
+
+Logits = Float[Tensor, "members batch nodes"]
+Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
+
+
+def conditional_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logits:
+    """Binary cross-entropy of each node given its parents, 0 where not all parents are positive.
+
+    `−y_j log q_j − (1 − y_j) log(1 − q_j)` where every parent of `j` is positive, which roots always
+    count as; else 0, with no gradient.
+
+    Args:
+        logits: `[members, batch, nodes]`, of `q_j`.
+        targets: `[batch, nodes]`, 0/1 or bool, ancestor-closed.
+        hierarchy: the nodes' hierarchy.
+
+    Returns:
+        `[members, batch, nodes]`, at least 0, finite at any magnitude of the logits.
+
+    Raises:
+        ValueError: a last dimension is not the number of nodes.
+
+    Source: HLCP, Chen et al., MIDL 2019.
+
+    """
+    _check_last_dimension(logits, hierarchy)
+    return torch.where(active(targets, hierarchy), bce(logits, targets), 0)
+
+
+def conditional_log_probabilities(
+    logits: Float[Tensor, "*batch nodes"], hierarchy: Hierarchy
+) -> Float[Tensor, "*batch nodes"]:
+    """Logarithms of the nodes' probabilities: `log p_j = log q_j + min over parents k of log p_k`.
+
+    In a tree that is the product along the path from the root. In a DAG a node cannot be likelier
+    than its least likely parent.
+
+    Args:
+        logits: `[..., nodes]`, of `q_j`.
+        hierarchy: the nodes' hierarchy.
+
+    Returns:
+        `[..., nodes]`, at most 0, coherent, differentiable (see `rarenodes.loss.topdown`).
+
+    Raises:
+        ValueError: the last dimension is not the number of nodes.
+
+    """
+    return top_down(functional.logsigmoid(logits), TopDownPlan.of(hierarchy), SUM)
+
+
+def unconditional_logits(
+    logits: Float[Tensor, "*batch nodes"], hierarchy: Hierarchy
+) -> Float[Tensor, "*batch nodes"]:
+    """Logits of the probabilities whose logarithms `conditional_log_probabilities` gives.
+
+    They say both `log p_j` and `log(1 − p_j)` exactly at any magnitude; of the logarithm of a
+    probability near 1 nothing is left in single precision.
+
+    Args:
+        logits: `[..., nodes]`, of `q_j`.
+        hierarchy: the nodes' hierarchy.
+
+    Returns:
+        `[..., nodes]`, coherent, differentiable.
+
+    Raises:
+        ValueError: the last dimension is not the number of nodes.
+
+    """
+    return top_down(logits, TopDownPlan.of(hierarchy), PRODUCT_OF_LOGITS)
+
+
+def unconditional_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logits:
+    """Binary cross-entropy of the nodes' probabilities: `−y_j log p_j − (1 − y_j) log(1 − p_j)`.
+
+    All examples count for all nodes, and the gradient of a node reaches its ancestors.
+
+    Args:
+        logits: `[members, batch, nodes]`, of `q_j`.
+        targets: `[batch, nodes]`, 0/1 or bool, ancestor-closed.
+        hierarchy: the nodes' hierarchy.
+
+    Returns:
+        `[members, batch, nodes]`, at least 0, finite at any magnitude of the logits.
+
+    Raises:
+        ValueError: a last dimension is not the number of nodes.
+
+    Source: HLUP, Chen et al., MIDL 2019.
+
+    """
+    return bce(unconditional_logits(logits, hierarchy), targets)
+
+
+def active(
+    targets: Num[Tensor, "*batch nodes"] | Bool[Tensor, "*batch nodes"], hierarchy: Hierarchy
+) -> Bool[Tensor, "*batch nodes"]:
+    """Where all parents of a node are positive; a root has none, so it is active everywhere.
+
+    Args:
+        targets: `[..., nodes]`, 0/1 or bool.
+        hierarchy: the nodes' hierarchy.
+
+    Returns:
+        `[..., nodes]`, bool.
+
+    Raises:
+        ValueError: the last dimension is not the number of nodes.
+
+    """
+    _check_last_dimension(targets, hierarchy)
+    # Nodes first: rows are then copied whole.
+    positive = targets.movedim(-1, 0).bool().contiguous()
+    found = torch.ones_like(positive)
+    for level in TopDownPlan.of(hierarchy).levels_for(targets.device):
+        found[level.single] = positive[level.parent]
+        if len(level.several):
+            both = positive[level.first]
+            for at, parent in level.more:
+                both[at] &= positive[parent]
+            found[level.several] = both
+    return found.movedim(0, -1)
+
+
+def conditional_counts(
+    targets: Num[Tensor, "examples nodes"] | Bool[Tensor, "examples nodes"], hierarchy: Hierarchy
+) -> Int[Tensor, " nodes"]:
+    """`n_parent` of every node: examples that are positive in all its parents; all, for a root.
+
+    Args:
+        targets: `[examples, nodes]`, 0/1 or bool, ancestor-closed.
+        hierarchy: the nodes' hierarchy.
+
+    Returns:
+        `[nodes]`, int64.
+
+    """
+    return active(targets, hierarchy).sum(dim=0)
+
+
+def conditional_frequency(
+    counts: Num[Tensor, " nodes"], parent_counts: Num[Tensor, " nodes"]
+) -> Float[Tensor, " nodes"]:
+    """How often a node holds where its parents do: `(n_j + ½) / (n_parent + 1)`, never 0 or 1.
+
+    Args:
+        counts: `[nodes]`, `n_j`, positive training examples of each node.
+        parent_counts: `[nodes]`, `n_parent`, see `conditional_counts`; at least `n_j`.
+
+    Returns:
+        `[nodes]`, in (0, 1), float64.
+
+    Raises:
+        ValueError: a count below 0, or above its parents'.
+
+    """
+    counts, parent_counts = counts.double(), parent_counts.double()
+    wrong = ((counts < 0) | (counts > parent_counts)).nonzero()
+    if len(wrong):
+        j = int(wrong[0])
+        raise ValueError(
+            f"a node's count must be at least 0 and at most its parents', found {counts[j]:g} of "
+            f"{parent_counts[j]:g} at node {j}; are the targets ancestor-closed?"
+        )
+    return (counts + 0.5) / (parent_counts + 1)
+
+
+def conditional_prior(
+    counts: Num[Tensor, " nodes"], parent_counts: Num[Tensor, " nodes"], strength: float = 1.0
+) -> Float[Tensor, " nodes"]:
+    """What to add to `z_j` in the loss, not when predicting: the log odds of `conditional_frequency`.
+
+    A network that says nothing then starts from how often a node holds among its parents'
+    examples; predictions leave that out, so a rare node is predicted more readily.
+
+    Args:
+        counts: `[nodes]`, `n_j`.
+        parent_counts: `[nodes]`, `n_parent`.
+        strength: what the log odds are multiplied by.
+
+    Returns:
+        `[nodes]`, float64, finite.
+
+    Raises:
+        ValueError: as `conditional_frequency`.
+
+    """
+    return strength * torch.logit(conditional_frequency(counts, parent_counts))
+
+
+def _check_last_dimension(values: Tensor, hierarchy: Hierarchy) -> None:
+    if values.ndim == 0 or values.shape[-1] != len(hierarchy):
+        raise ValueError(
+            f"last dimension of shape {tuple(values.shape)} must be the {len(hierarchy)} nodes of the hierarchy"
+        )
