@@ -5,12 +5,22 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from conformance import (
+    DAG,
+    Case,
+    Conformance,
+    Definition,
+    MaskedConformance,
+    UncoupledConformance,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batches, hierarchies, random_dag, tensors
 from torch import Tensor
 
+from rarenodes.loss.coherent import Focal
 from rarenodes.loss.conditional import (
+    ConditionalLoss,
     active,
     conditional_bce,
     conditional_counts,
@@ -21,6 +31,7 @@ from rarenodes.loss.conditional import (
     unconditional_logits,
 )
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.schedules import Moment
 
 # root, A, B, C (of A and B), D (of C).
 DIAMOND = Hierarchy([("A", "root"), ("B", "root"), ("C", "A"), ("C", "B"), ("D", "C")])
@@ -302,3 +313,114 @@ def test_message_of_counts_above_their_parents():
     message = r"found 3 of 2 at node 1; are the targets ancestor-closed\?$"
     with pytest.raises(ValueError, match=message):
         conditional_frequency(torch.tensor([4, 3]), torch.tensor([4, 2]))
+
+
+# The losses' suite, for what no declared variant has
+
+POSITIVE, NEGATIVE = (0.5, 2, 1, 3, 0.25, 1.5, 4), (1, 0.5, 2, 1, 3, 0.25, 1)
+EVALUATED = (True, True, False, True, True, True, False)  # F, a leaf, and B, an inner node, are not
+SHIFT = (0.5, -1, 0.25, -2, 0, 1, -0.5)
+
+
+def case(objective: str, **arguments) -> Case:
+    tensors = {
+        name: torch.tensor(arguments[name], dtype=torch.float64 if name != "evaluated" else None)
+        for name in ("positive_weight", "negative_weight", "evaluated", "shift")
+        if name in arguments
+    }
+    others = {name: arguments[name] for name in ("mixture", "reduction") if name in arguments}
+    focal = arguments.get("focal")
+    return Case(
+        lambda: ConditionalLoss(
+            DAG,
+            objective=objective,
+            focal=None if focal is None else Focal(*focal),
+            **tensors,
+            **others,
+        ),
+        Definition(
+            DAG,
+            arguments.get("positive_weight"),
+            arguments.get("negative_weight"),
+            focal,
+            arguments.get("evaluated"),
+            coherent=False,
+            given_parents=objective,
+            shift=arguments.get("shift"),
+            **others,
+        ),
+    )
+
+
+BOTH = {"positive_weight": POSITIVE, "negative_weight": NEGATIVE}
+MASKED = {
+    "mask": {"evaluated": EVALUATED},
+    "everything": {**BOTH, "evaluated": EVALUATED, "shift": SHIFT, "mixture": 0.3},
+    "mean": {**BOTH, "evaluated": EVALUATED, "reduction": "mean"},
+}
+ALL = {
+    **MASKED,
+    "plain": {},
+    "weights": BOTH,
+    "shift": {"shift": SHIFT},
+    "sum": {"reduction": "sum"},
+}
+FOCAL = {
+    "focal": {"focal": ("gmu", 1.0, 0.25)},
+    "shifted focal": {"focal": ("bbma", 2.0, 0.1), "shift": SHIFT, **BOTH},
+}
+
+
+def cases(named: dict[str, dict]):
+    found = [(objective, name) for objective in ("conditional", "unconditional") for name in named]
+    return pytest.fixture(
+        params=[case(objective, **named[name]) for objective, name in found],
+        ids=[f"{objective}, {name}" for objective, name in found],
+    )(lambda self, request: request.param)
+
+
+class TestConformance(Conformance):
+    case = cases({**ALL, **FOCAL})
+
+
+class TestMaskedConformance(MaskedConformance):
+    case, loss = cases(MASKED), Conformance.loss
+
+
+class TestUncoupledConformance(UncoupledConformance):
+    case, loss = cases(ALL), Conformance.loss
+
+
+def test_a_share_of_the_epochs_is_conditional_first():
+    one_after_the_other = ConditionalLoss(DIAMOND, objective="unconditional", conditional_first=0.5)
+    losses = {
+        name: ConditionalLoss(DIAMOND, objective=name) for name in ("conditional", "unconditional")
+    }
+    logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    expected = {name: loss(logits, TARGETS) for name, loss in losses.items()}
+    # Of five epochs three start before the half of them is over.
+    for epoch, name in enumerate(["conditional"] * 3 + ["unconditional"] * 2):
+        for step in (0, 1):
+            one_after_the_other.at(Moment(epoch, 5, step, 2))
+            assert one_after_the_other(logits, TARGETS) == expected[name]
+            torch.testing.assert_close(
+                one_after_the_other.elements(logits, TARGETS),
+                losses[name].elements(logits, TARGETS),
+            )
+    assert expected["conditional"] != expected["unconditional"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"objective": "posterior"}, "unknown objective 'posterior': known are conditional, uncon"),
+        ({"conditional_first": 0.5}, "conditional_first is of the unconditional objective alone"),
+        (
+            {"objective": "unconditional", "conditional_first": 1.0},
+            "conditional_first must be at least 0 and below 1, found 1.0",
+        ),
+    ],
+)
+def test_messages_of_the_loss(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ConditionalLoss(DIAMOND, **arguments)

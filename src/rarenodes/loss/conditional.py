@@ -11,17 +11,24 @@ of Chest X-ray Images*, MIDL 2019; a softmax over siblings: Redmon and Farhadi, 
 label trees: Jasinska et al., ICML 2016.
 """
 
+import math
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 from torch.nn import functional
 
+from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction, check_batch
 from rarenodes.loss.elements import bce
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.output import Output
+from rarenodes.loss.schedules import Moment, Schedule
 from rarenodes.loss.topdown import PRODUCT_OF_LOGITS, SUM, TopDownPlan, top_down
 
 Logits = Float[Tensor, "members batch nodes"]
 Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
+OBJECTIVES = ("conditional", "unconditional")
 
 
 def conditional_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logits:
@@ -208,6 +215,158 @@ def conditional_prior(
 
     """
     return strength * torch.logit(conditional_frequency(counts, parent_counts))
+
+
+class ConditionalLoss(RareNodeLoss):
+    """Conditional or unconditional loss, weighted by node and by ensemble uncertainty.
+
+    Element `(m, b, j)` is `conditional_bce` or `unconditional_bce` times the weights that
+    `RareNodeLoss` has, reduced as there. The focal weight is from the members' uncertainty about
+    what the element asks: `q_j`, or `p_j`.
+
+    The conditional loss computes nothing where it is 0: its cost is that of the children of positive
+    nodes.
+
+    Args:
+        hierarchy: the nodes' hierarchy.
+        positive_weight: `[nodes]`, weights where the target is 1; None means 1.
+        negative_weight: `[nodes]`, weights where the target is 0; None means 1.
+        focal: the focal term, or None.
+        evaluated: `[nodes]` bool, nodes that count; None means all. Of the others, those with
+            descendants that count are still learnt by the unconditional loss.
+        objective: `conditional` or `unconditional`.
+        conditional_first: of the unconditional loss, the share of epochs, from the first on, in
+            which the conditional one stands in for it, see `at`; in [0, 1).
+        element: what a logit of `q_j` or `p_j` costs given its target.
+        shift: `[nodes]`, added to the logits of `q_j` in the loss, not when predicting; None means
+            0.
+        balance: as in `RareNodeLoss`.
+        mixture: as in `RareNodeLoss`.
+        schedule: as in `RareNodeLoss`.
+        reduction: as in `RareNodeLoss`.
+        output: how networks that are trained with it predict; None means by the product.
+
+    Raises:
+        ValueError: as `RareNodeLoss`; an unknown objective, a share outside [0, 1), or one without
+            the unconditional loss.
+
+    """
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        positive_weight: Float[Tensor, " nodes"] | None = None,
+        negative_weight: Float[Tensor, " nodes"] | None = None,
+        focal: Focal | None = None,
+        evaluated: Bool[Tensor, " nodes"] | None = None,
+        *,
+        objective: str = "conditional",
+        conditional_first: float = 0.0,
+        element: Callable[[Logits, Targets], Logits] = bce,
+        shift: Float[Tensor, " nodes"] | None = None,
+        balance: Callable[[Targets], Float[Tensor, "batch nodes"]] | None = None,
+        mixture: float = 1.0,
+        schedule: Schedule | None = None,
+        reduction: Reduction = "per example",
+        output: Output | None = None,
+    ):
+        if objective not in OBJECTIVES:
+            raise ValueError(f"unknown objective {objective!r}: known are {', '.join(OBJECTIVES)}")
+        if not 0 <= conditional_first < 1:
+            raise ValueError(
+                f"conditional_first must be at least 0 and below 1, found {conditional_first}"
+            )
+        if conditional_first > 0 and objective == "conditional":
+            raise ValueError("conditional_first is of the unconditional objective alone")
+        super().__init__(
+            hierarchy,
+            positive_weight,
+            negative_weight,
+            focal,
+            evaluated,
+            coherent=False,
+            element=element,
+            shift=shift,
+            balance=balance,
+            mixture=mixture,
+            schedule=schedule,
+            reduction=reduction,
+            output=Output("product") if output is None else output,
+        )
+        self.objective = objective
+        self.conditional_first = conditional_first
+        self.conditional_now = objective == "conditional" or conditional_first > 0
+
+    def at(self, moment: Moment) -> None:
+        """Set node weights and objective to those of this moment of the training."""
+        super().at(moment)
+        first = moment.epoch < self.conditional_first * moment.epochs
+        self.conditional_now = self.objective == "conditional" or first
+
+    def forward(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+        """Loss of a batch: logits `[members, batch, nodes]`, targets `[batch, nodes]` → scalar."""
+        if self.conditional_now:
+            return self._where_active(logits, targets)
+        return self.reference(logits, targets)
+
+    def elements(self, logits: Logits, targets: Targets) -> Logits:
+        """Weighted loss of every member, example and node, evaluated or not."""
+        check_batch(logits, targets, len(self.hierarchy))
+        shifted = logits if self.shift is None else logits + self.shift.to(logits)
+        if self.conditional_now:
+            loss = self.element(shifted, targets)
+            loss = torch.where(active(targets, self.hierarchy), loss, 0)
+            asked = logits
+        else:
+            loss = self.element(unconditional_logits(shifted, self.hierarchy), targets)
+            asked = logits
+            if self.focal is not None:
+                asked = unconditional_logits(logits.detach(), self.hierarchy)
+        weight = self.element_weight(asked, targets)
+        return loss if weight is None else loss * weight
+
+    def _where_active(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+        """The conditional loss, from the `pairs` of an example and a node that are not 0 in it."""
+        check_batch(logits, targets, len(self.hierarchy))
+        members, batch, nodes = logits.shape
+        asked = active(targets, self.hierarchy)
+        if self.evaluated is not None:
+            asked = asked & self.evaluated
+        pairs = asked.reshape(-1).nonzero().squeeze(1)
+        node = pairs % nodes
+        # [members, 1, pairs] and [1, pairs]: to the element loss, one example of many nodes.
+        scores = logits.reshape(members, -1).gather(1, pairs.expand(members, -1)).unsqueeze(1)
+        asked_targets = targets.reshape(-1)[pairs].unsqueeze(0)
+        shifted = scores if self.shift is None else scores + self.shift.to(logits)[node]
+        loss = self.element(shifted, asked_targets)
+        weight = self._weight_of_pairs(scores, targets, pairs)
+        if weight is not None:
+            loss = loss * weight
+        return loss.sum(dim=-1).sum() / batch * self._scale(logits)
+
+    def _weight_of_pairs(
+        self, scores: Float[Tensor, "members 1 pairs"], targets: Targets, pairs: Tensor
+    ) -> Float[Tensor, " pairs"] | None:
+        """`element_weight` of some pairs of an example and a node, given by their place."""
+        if not len(pairs):
+            return None
+        node, positive = pairs % len(self.hierarchy), targets.reshape(-1)[pairs].bool()
+        factors = []
+        if self.positive_weight is not None or self.negative_weight is not None:
+            one = scores.new_ones(())
+            of_class = [
+                one if weight is None else weight.to(scores)[node]
+                for weight in (self.positive_weight, self.negative_weight)
+            ]
+            factors.append(torch.where(positive, *of_class))
+        if self.focal is not None:
+            factors.append(self.focal.weight(scores).squeeze(0))
+        if self.balance is not None:
+            factors.append(self.balance(targets).to(scores).reshape(-1)[pairs])
+        if not factors:
+            return None
+        weight = math.prod(factors)
+        return weight if self.mixture == 1 else self.mixture * weight + (1 - self.mixture)
 
 
 def _check_last_dimension(values: Tensor, hierarchy: Hierarchy) -> None:
