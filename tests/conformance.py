@@ -406,8 +406,11 @@ class Conformance:
             torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(gradient, by_tensors, rtol=1e-4, atol=1e-6)
         definition = case.definition
-        unknown = definition.shift, definition.balance, definition.given_parents
-        assert bool(used) == (definition.element == "bce" and unknown == (None, None, None))
+        unknown = [definition.balance, definition.shift]
+        if definition.given_parents == "unconditional":  # it is given what is shifted already
+            unknown[1] = definition.shift and definition.focal
+        known = unknown == [None, None] and definition.given_parents != "conditional"
+        assert bool(used) == (definition.element == "bce" and known)
 
     def test_type_of_targets_does_not_matter(self, loss):
         logits = random_logits()

@@ -274,6 +274,63 @@ def test_unconditional_negatives_that_are_certain_and_wrong_keep_value_and_gradi
     assert logits.grad.flatten().tolist() == pytest.approx([11 / 6, 5 / 6, 1 / 3], rel=2e-3)
 
 
+# The compiled product
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 40])
+@pytest.mark.parametrize(("nodes", "edges"), [(2, 1), (15, 20), (300, 299), (300, 600)])
+def test_the_compiled_product_agrees_with_tensor_operations(rows, nodes, edges):
+    hierarchy = Hierarchy(random_dag(nodes, edges))
+    rng = torch.Generator().manual_seed(nodes + rows)
+    for ties in (False, True):
+        logits = 3 * torch.randn(rows, nodes, generator=rng)
+        if ties:
+            logits = logits.clamp(-1, 1).round()
+        upstream = torch.randn(rows, nodes, generator=rng)
+        low, high = logits.clone().requires_grad_(), logits.double().requires_grad_()
+        found = unconditional_logits(low, hierarchy)
+        expected = unconditional_logits(high, hierarchy)
+        assert hierarchy.is_coherent(found)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-5)
+        found.backward(upstream)
+        if ties:
+            # Where rounding breaks a tie the gradient takes another path, with the same sum.
+            assert low.grad.isfinite().all()
+            continue
+        expected.backward(upstream.double())
+        torch.testing.assert_close(low.grad.double(), high.grad, rtol=1e-3, atol=2e-4)
+
+
+def test_equal_parents_hand_the_compiled_gradient_to_the_first():
+    grads = []
+    for dtype in (torch.float32, torch.float64):
+        logits = torch.zeros(5, dtype=dtype, requires_grad=True)
+        unconditional_logits(logits, DIAMOND)[3].backward()
+        grads.append(logits.grad.double())
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-5, atol=1e-6)
+    assert grads[0][2] == 0
+    assert grads[0][1] > 0.1
+
+
+def test_threads_and_layout_do_not_matter():
+    hierarchy = Hierarchy(random_dag(300, 450))
+    logits = torch.randn(300, 2, 200, generator=torch.Generator().manual_seed(0)).permute(2, 1, 0)
+    expected = unconditional_logits(logits.contiguous(), hierarchy)
+    assert torch.equal(unconditional_logits(logits, hierarchy), expected)
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(unconditional_logits(logits, hierarchy), expected)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_compiled_product_has_no_second_derivative():
+    logits = torch.zeros(1, 5, requires_grad=True)
+    loss = unconditional_logits(logits, DIAMOND).sum()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(loss, logits, create_graph=True)
+
+
 # Members, shapes and errors
 
 

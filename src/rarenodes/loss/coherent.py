@@ -183,6 +183,9 @@ class RareNodeLoss(nn.Module):
         by_tensors = self.element is not bce or self.shift is not None or self.balance is not None
         if by_tensors or not kernel_available(logits):
             return self.reference(logits, targets)
+        return self._by_kernel(logits, targets)
+
+    def _by_kernel(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         loss = self._fused(logits, targets, weighted=True) if self.mixture > 0 else 0.0
         if self.mixture < 1:
             unweighted = self._fused(logits, targets, weighted=False)

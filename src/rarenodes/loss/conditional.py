@@ -22,6 +22,8 @@ from torch.nn import functional
 from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction, check_batch
 from rarenodes.loss.elements import bce
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.kernels import EdgePlan, kernel_available
+from rarenodes.loss.kernels.product import product_logits
 from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Moment, Schedule
 from rarenodes.loss.topdown import PRODUCT_OF_LOGITS, SUM, TopDownPlan, top_down
@@ -96,6 +98,9 @@ def unconditional_logits(
         ValueError: the last dimension is not the number of nodes.
 
     """
+    _check_last_dimension(logits, hierarchy)
+    if kernel_available(logits):
+        return product_logits(logits, EdgePlan.of(hierarchy))
     return top_down(logits, TopDownPlan.of(hierarchy), PRODUCT_OF_LOGITS)
 
 
@@ -307,7 +312,14 @@ class ConditionalLoss(RareNodeLoss):
         """Loss of a batch: logits `[members, batch, nodes]`, targets `[batch, nodes]` → scalar."""
         if self.conditional_now:
             return self._where_active(logits, targets)
-        return self.reference(logits, targets)
+        # The kernel takes the uncertainty from the logits whose loss it computes.
+        by_tensors = self.element is not bce or self.balance is not None
+        by_tensors = by_tensors or (self.focal is not None and self.shift is not None)
+        if by_tensors or not kernel_available(logits):
+            return self.reference(logits, targets)
+        check_batch(logits, targets, len(self.hierarchy))
+        shifted = logits if self.shift is None else logits + self.shift.to(logits)
+        return self._by_kernel(unconditional_logits(shifted, self.hierarchy), targets)
 
     def elements(self, logits: Logits, targets: Targets) -> Logits:
         """Weighted loss of every member, example and node, evaluated or not."""
