@@ -5,7 +5,7 @@ The definition is plain Python over lists: it shares no code with the library.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -127,6 +127,8 @@ class Definition:
         focal: uncertainty, power and floor.
         evaluated: whether a node counts.
         coherent: whether the maximum constraint is part of it.
+        given_parents: None, or a logit stands for its node's probability given all its parents, and
+            it is a loss of that (`conditional`) or of the product down the paths (`unconditional`).
         element: what a logit costs.
         options: of the element.
         shift: what is added to every node's logit.
@@ -142,6 +144,7 @@ class Definition:
     focal: tuple[str, float, float] | None = None
     evaluated: Sequence[bool] | None = None
     coherent: bool = True
+    given_parents: str | None = None
     element: str = "bce"
     options: Mapping[str, float] = field(default_factory=dict)
     shift: Sequence[float] | None = None
@@ -149,10 +152,17 @@ class Definition:
     mixture: float = 1.0
     reduction: str = "per example"
     below: Sequence[set[int]] = field(init=False)
+    above: Sequence[list[int]] = field(init=False)
 
     def __post_init__(self):
         below = descendants(self.hierarchy.nodes, self.hierarchy.edges)
         object.__setattr__(self, "below", below)
+        index = {name: i for i, name in enumerate(self.hierarchy.nodes)}
+        above = [
+            [index[parent] for child, parent in self.hierarchy.edges if child == name]
+            for name in self.hierarchy.nodes
+        ]
+        object.__setattr__(self, "above", above)
 
     @property
     def counted(self) -> list[int]:
@@ -162,10 +172,12 @@ class Definition:
 
     @property
     def silent(self) -> list[int]:
-        """The nodes that neither count nor have an ancestor to which they could pass a score up."""
+        """The nodes that neither count nor have a node that does to pass a score to."""
         counted = set(self.counted)
         if self.coherent:
             counted = set().union(*(self.below[j] for j in counted))
+        if self.given_parents == "unconditional":
+            return [j for j, below in enumerate(self.below) if not counted & below]
         return [j for j in range(len(self.hierarchy)) if j not in counted]
 
     def value(self, logits: Tensor, targets: Tensor) -> float:
@@ -180,18 +192,29 @@ class Definition:
 
     def of_example(self, z: Sequence[float], y: Sequence[int], weight: Sequence[float]) -> float:
         """One example's and one member's share of the loss, before it is reduced."""
-        scores = [self.score(z, y, j) for j in self.counted]
         return sum(
-            weight[j] * cost(self.element, score, y[j], self.options)
-            for j, score in zip(self.counted, scores, strict=True)
+            weight[j] * cost(self.element, self.score(z, y, j), y[j], self.options)
+            for j in self.counted
+            if self.asked(y, j)
         )
+
+    def asked(self, y: Sequence[int], j: int) -> bool:
+        """Whether a node has a loss in an example at all."""
+        return self.given_parents != "conditional" or all(y[k] for k in self.above[j])
 
     def score(self, z: Sequence[float], y: Sequence[int], j: int) -> float:
         """The logit of a node that the loss sees."""
         score = z[j]
         if self.coherent:
             score = max(z[d] for d in self.below[j] if y[d] or not y[j])
-        return score if self.shift is None else score + self.shift[j]
+        if self.shift is not None:
+            score += self.shift[j]
+        if self.given_parents == "unconditional" and self.above[j]:
+            # The odds against a product: the one fails, the other does, or both do.
+            least = min(self.score(z, y, k) for k in self.above[j])
+            against, parent_against = math.exp(-score), math.exp(-least)
+            score = -math.log(against + parent_against + against * parent_against)
+        return score
 
     def weights(self, logits: Tensor, targets: Tensor) -> list[list[float]]:
         """What multiplies the loss of every example and node."""
@@ -199,6 +222,10 @@ class Definition:
         def unsure(b: int, j: int) -> float:
             kind, power, floor = self.focal
             members = [sigmoid(z) for z in logits[:, b, j].tolist()]
+            if self.given_parents == "unconditional":
+                unshifted = replace(self, shift=None)
+                rows = logits[:, b].tolist()
+                members = [sigmoid(unshifted.score(z, [0] * len(z), j)) for z in rows]
             return floor + max(UNCERTAINTIES[kind](members), 0) ** power
 
         return self._weights(targets, unsure)
@@ -340,14 +367,16 @@ class Conformance:
         for y, weight in zip(
             TARGETS.int().tolist(), definition.weights_of_the_certain(TARGETS), strict=True
         ):
-            for j in definition.counted:
-                shift = 0 if definition.shift is None else definition.shift[j]
-                wrong = 50 - shift if y[j] else 50 + shift
-                expected += (
-                    2
-                    * weight[j]
-                    * cost_of_certain_and_wrong(definition.element, wrong, y[j], definition.options)
-                )
+            z = [-50.0 if positive else 50.0 for positive in y]
+            for j in (j for j in definition.counted if definition.asked(y, j)):
+                score = definition.score(z, y, j)
+                wrong = -score if y[j] else score
+                # A product with a parent that is denied is denied, rightly.
+                if wrong > 0:
+                    limit = cost_of_certain_and_wrong(
+                        definition.element, wrong, y[j], definition.options
+                    )
+                    expected += 2 * weight[j] * limit
         expected /= definition.divisor(2, 4)
         assert loss(-right, TARGETS).item() == pytest.approx(expected, rel=1e-6)
 
@@ -376,8 +405,12 @@ class Conformance:
             expected, by_tensors = value_and_gradient(loss.reference, logits, TARGETS)
             torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(gradient, by_tensors, rtol=1e-4, atol=1e-6)
-        unknown = case.definition.shift, case.definition.balance
-        assert bool(used) == (case.definition.element == "bce" and unknown == (None, None))
+        definition = case.definition
+        unknown = [definition.balance, definition.shift]
+        if definition.given_parents == "unconditional":  # it is given what is shifted already
+            unknown[1] = definition.shift and definition.focal
+        known = unknown == [None, None] and definition.given_parents != "conditional"
+        assert bool(used) == (definition.element == "bce" and known)
 
     def test_type_of_targets_does_not_matter(self, loss):
         logits = random_logits()
@@ -424,12 +457,12 @@ class MaskedConformance:
         assert other_gradient.tolist() == gradient.tolist()
 
     def test_nodes_that_are_evaluated_count(self, case, loss):
-        # An example for each, in which it alone is above the others: it decides at least its own
-        # element.
-        counted = case.definition.counted
-        logits, targets = random_logits()[:, :1].repeat(1, len(counted), 1), torch.zeros(1, 7)
+        # An example for each, in which it alone is above the others, and wrong: it decides at least
+        # its own element. Its ancestors are positive, as a node may count where they are alone.
+        counted, below = case.definition.counted, case.definition.below
+        logits = random_logits()[:, :1].repeat(1, len(counted), 1)
         logits[:, range(len(counted)), counted] = 8
-        targets = targets.repeat(len(counted), 1)
+        targets = torch.tensor([[float(j in d and d != below[j]) for d in below] for j in counted])
         weights = case.definition.weights(logits, targets)
         _, gradient = value_and_gradient(loss, logits, targets)
         for b, j in enumerate(counted):

@@ -9,7 +9,10 @@ import torch
 
 from rarenodes.datasets import load_dataset
 from rarenodes.loss.coherent import Focal, RareNodeLoss
+from rarenodes.loss.conditional import ConditionalLoss
+from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Schedule
+from rarenodes.loss.uncertainty import mutual_information
 from rarenodes.training import loop
 from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.loop import (
@@ -287,6 +290,97 @@ def test_a_schedule_is_applied_at_every_step_also_after_resuming(
     resumed = train_ensemble(dataset, rest, budget(epochs=5), STREAMS, tmp_path)
     assert rest.seen == pytest.approx(expected[18:])
     assert_same_run(uninterrupted, resumed)
+
+
+# --- losses of nodes given their parents ---------------------------------------------------------
+
+
+def constant_of(dataset, node: int) -> torch.Tensor:
+    """A constant for a node and its descendants, and none for the others."""
+    constant = torch.full((len(dataset.hierarchy),), float("nan"))
+    constant[dataset.hierarchy.descendants(node)] = 0.05
+    return constant
+
+
+def test_validation_of_a_product_is_the_cross_entropy_of_its_predictions(dataset):
+    hierarchy = dataset.hierarchy
+    for output in (Output("product"), Output("product", constant_of(dataset, 3))):
+        loss = ConditionalLoss(hierarchy, output=output)
+        trained = train_ensemble(dataset, loss, budget(epochs=2), STREAMS)
+        assert trained.ensemble.output is output
+        rows = dataset.split["valid"]
+        logits = trained.ensemble(torch.from_numpy(dataset.features[rows])).detach()
+        members = output.probabilities(logits, hierarchy)[..., dataset.evaluated]
+        targets = loop.dense_rows(dataset.targets, rows)[:, dataset.evaluated]
+        bce = torch.nn.functional.binary_cross_entropy(members, targets.expand_as(members))
+        found = trained.history.iloc[-1]
+        assert found["valid_bce"] == pytest.approx(bce.item(), rel=1e-4)
+        disagreement = mutual_information(members).mean().item()
+        assert found["valid_disagreement"] == pytest.approx(disagreement, rel=1e-4)
+
+
+def test_validation_of_a_constant_beside_the_maximum(dataset):
+    output = Output("maximum", constant_of(dataset, 3))
+    plain, other = (
+        train_ensemble(
+            dataset, RareNodeLoss(dataset.hierarchy, output=output), budget(epochs=1), STREAMS
+        )
+        for output in (None, output)
+    )
+    # The networks are the same, their predictions are not.
+    for ours, theirs in zip(plain.ensemble.parameters(), other.ensemble.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    rows = dataset.split["valid"]
+    logits = other.ensemble(torch.from_numpy(dataset.features[rows])).detach()
+    targets = loop.dense_rows(dataset.targets, rows)
+    elements = output.bce(logits, targets, dataset.hierarchy)[..., dataset.evaluated]
+    found, without = (t.history["valid_bce"].iloc[-1] for t in (other, plain))
+    assert found == pytest.approx(elements.mean().item(), rel=1e-5)
+    assert found != pytest.approx(without, rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["conditional", "unconditional"])
+def test_conditional_training_improves_validation_and_members_are_each_alone(dataset, objective):
+    loss = ConditionalLoss(dataset.hierarchy, objective=objective)
+    together = train_ensemble(dataset, loss, budget(epochs=15), STREAMS)
+    history = together.history
+    assert history["valid_bce"].iloc[-1] < 0.8 * history["valid_bce"].iloc[0]
+    streams = type("Streams", (OnlyMember,), {"member": 1})(1, "synthetic", "mcm", 0)
+    alone = train_ensemble(dataset, loss, budget(epochs=3, members=1), streams).ensemble
+    three = train_ensemble(dataset, loss, budget(epochs=3, members=3), STREAMS).ensemble
+    for ours, its in zip(three.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours[1], its[0], rtol=1e-4, atol=1e-5)
+
+
+def test_one_loss_after_the_other_resumes_to_the_same_bits(dataset, tmp_path, interrupted):
+    def loss():
+        return ConditionalLoss(dataset.hierarchy, objective="unconditional", conditional_first=0.5)
+
+    whole = train_ensemble(dataset, loss(), budget(epochs=5), STREAMS)
+    interrupted(dataset, loss(), budget(epochs=5), STREAMS, tmp_path)
+    assert_same_run(whole, train_ensemble(dataset, loss(), budget(epochs=5), STREAMS, tmp_path))
+    alone = ConditionalLoss(dataset.hierarchy)
+    conditional = train_ensemble(dataset, alone, budget(epochs=5), STREAMS)
+    ours, theirs = whole.history["train_loss"], conditional.history["train_loss"]
+    assert (ours[:3] == theirs[:3]).all()
+    assert (ours[3:] != theirs[3:]).all()
+
+
+def test_a_saved_ensemble_predicts_by_the_same_rule(tmp_path, dataset):
+    shape = Shape(features=16, hidden=8, layers=1, nodes=len(dataset.hierarchy), dropout=0.0)
+    inputs = torch.from_numpy(dataset.features[:9])
+    predictions = []
+    for rule in ("maximum", "product"):
+        for constant in (None, constant_of(dataset, 3)):
+            streams = generators(0, 1)
+            ensemble = Ensemble(shape, streams, output=Output(rule, constant))
+            folder = tmp_path / f"{rule}-{constant is None}"
+            ensemble.save(folder)
+            predictions.append(ensemble.predict(inputs, dataset.hierarchy))
+            loaded = Ensemble.load(folder)
+            assert loaded.output.rule == rule
+            assert torch.equal(loaded.predict(inputs, dataset.hierarchy), predictions[-1])
+    assert all(not torch.equal(a, b) for i, a in enumerate(predictions) for b in predictions[:i])
 
 
 # --- one network under different dropout --------------------------------------------------------

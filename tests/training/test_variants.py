@@ -18,6 +18,7 @@ from conformance import (
     MaskedConformance,
     UncoupledConformance,
     balance_weights,
+    random_logits,
     scheduled,
 )
 from scipy import sparse
@@ -32,7 +33,7 @@ from rarenodes.stages.train import train as train_stage
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 from rarenodes.training.ensemble import Ensemble
-from rarenodes.training.loop import Streams
+from rarenodes.training.loop import Budget, Streams, train_ensemble
 from rarenodes.training.variants import VariantSettings, build_loss, resampled
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,6 +45,7 @@ def declared(file: str) -> dict[str, dict]:
 
 
 ENTRIES = {name: entry for file in FILES for name, entry in declared(file).items()}
+GIVEN_PARENTS = ("conditional", "unconditional")
 LOSSES = {name: entry for name, entry in ENTRIES.items() if name != "forest"}
 
 
@@ -118,6 +120,12 @@ def weights_of(counts: list[int], examples: int, mode: str, **options: float) ->
     return [options.get("floor", 0.25) + high * (w - low) / (high - low) for w in raw]
 
 
+def count_of_parents(examples: Sequence[set[str]], hierarchy: Hierarchy) -> list[int]:
+    """Examples that hold all of a node's parents."""
+    above = [{k for child, k in hierarchy.edges if child == node} for node in hierarchy.nodes]
+    return [sum(parents <= example for example in examples) for parents in above]
+
+
 def definition_of(
     entry: dict,
     hierarchy: Hierarchy,
@@ -134,8 +142,13 @@ def definition_of(
         if given_parts is not None:
             counted = [labels for part in given_parts.split("+") for labels in parts[part]]
         of_nodes = count(counted, hierarchy)
-        if options.pop("counts", "examples") == "released":
+        among = options.pop("counts", "examples")
+        if among == "released":
             of_nodes = double_count(of_nodes, hierarchy)
+        if among == "conditional":
+            of_parents = count_of_parents(counted, hierarchy)
+            pairs = zip(of_nodes, of_parents, strict=True)
+            of_nodes = [n * len(counted) / parents if n else 0 for n, parents in pairs]
         orientation, schedule = options.pop("orientation", "paper"), options.pop("schedule", None)
         weights = weights_of(of_nodes, len(counted), **options)
         if schedule is not None:
@@ -150,19 +163,26 @@ def definition_of(
         arguments["element"] = entry["loss"]["name"]
         arguments["options"] = entry["loss"].get("options", {})
     if "shift" in entry:
-        # The log odds of a node's frequency, for both kinds.
+        # The log odds of a node's frequency, for all kinds.
         inside = [min(max(n, 0.5), len(examples) - 0.5) for n in counts]
         odds = [math.log(n / (len(examples) - n)) for n in inside]
+        if entry["shift"]["kind"] == "conditional-prior":
+            pairs = zip(counts, count_of_parents(examples, hierarchy), strict=True)
+            odds = [math.log((n + 0.5) / (parents - n + 0.5)) for n, parents in pairs]
         arguments["shift"] = [entry["shift"]["strength"] * value for value in odds]
     if "balance" in entry:
         balance = {"alpha": 0.1, "beta": 10.0, "mu": 0.2, **entry["balance"]}
         arguments["balance"] = lambda y: balance_weights(counts, y, **balance)
     weighted = "weights" in entry or "focal" in entry
     reductions = {"ours": "per example", "released": "sum" if weighted else "mean"}
+    constraint, (epoch, epochs, *_) = entry.get("constraint", "training"), moment
+    if constraint == "unconditional" and epoch / epochs < entry.get("conditional_first", 0):
+        constraint = "conditional"
     return Definition(
         hierarchy,
         evaluated=[node not in hierarchy.roots for node in hierarchy.nodes],
-        coherent=entry.get("constraint", "training") == "training",
+        coherent=constraint == "training",
+        given_parents=constraint if constraint in GIVEN_PARENTS else None,
         mixture=entry.get("mixture", 1.0),
         reduction=reductions[entry.get("reduction", "ours")],
         **arguments,
@@ -264,6 +284,19 @@ DISTRIBUTION_BALANCED = sum(
     ]
 )
 
+# Row by row, the child and then the grandchild.
+CONDITIONAL_PRIOR = 3 - math.log2(7 / 10) - math.log2(3 / 10)
+QUARTER, EIGHTH = (2, -math.log2(3 / 4)), (3, -math.log2(7 / 8))
+UNCONDITIONAL = QUARTER[1] + EIGHTH[1] + QUARTER[0] + EIGHTH[1] + QUARTER[0] + EIGHTH[0]
+# Members agree, so their gate is open only to the margin: all of 1/2 and of 3/4 is certain.
+UNCONDITIONAL_FOCAL = (1 / 4 + 1 / 2) * (QUARTER[1] + 2 * QUARTER[0]) + (1 / 4 + 1 / 4) * (
+    2 * EIGHTH[1] + EIGHTH[0]
+)
+HALF_OF, TENTHS_OF = 17 / 18 / 2, 17 / 18 / 2 * 3 / 10
+UNCONDITIONAL_PRIOR = -sum(
+    math.log2(p) for p in (1 - HALF_OF, 1 - TENTHS_OF, HALF_OF, 1 - TENTHS_OF, HALF_OF, TENTHS_OF)
+)
+
 # The sum of weighted elements of one member, in units of ln 2. By default two members' are summed
 # and divided by the three examples.
 BY_HAND = {
@@ -281,6 +314,27 @@ BY_HAND = {
     "weighted_binary_both": both(*BINARY),
     "class_balanced": positives(*EFFECTIVE),
     "positive_ratio": positives(1, 7),
+    # The grandchild counts where the child is positive: not in the first example. The constant is of
+    # predictions. In its second epoch of four, the one that is conditional first still is.
+    **dict.fromkeys(["conditional", "conditional_unseen_constant", "conditional_ensemble_10"], 5),
+    **dict.fromkeys(["conditional_mc_dropout", "conditional_then_unconditional"], 5),
+    **dict.fromkeys(["mcm_unseen_constant", "bce_posthoc_unseen_constant"], 6),
+    # The child is positive in 4 of 8, with odds of (4 + ½) / (4 + ½); the grandchild in 1 of 4, with
+    # odds of (1 + ½) / (3 + ½): 3/10 are positive.
+    **dict.fromkeys(["conditional_prior", "conditional_prior_unseen_constant"], CONDITIONAL_PRIOR),
+    # Probabilities are 1/4 and 1/8.
+    "unconditional": UNCONDITIONAL,
+    "unconditional_focal_gmu": UNCONDITIONAL_FOCAL,
+    # The root has odds of (8 + ½) / ½: 17/18, and 1/2 and 1/2 · 3/10 of that.
+    "unconditional_prior": UNCONDITIONAL_PRIOR,
+    # Binary, 8/8 and 4/2, rescaled: 1/4, 1/4 + 2. The child is positive twice, once the grandchild.
+    "conditional_weighted_binary": 2 * (1 / 4) + 9 / 4 + 2,
+    "conditional_weighted_binary_global": 2 * BINARY[0] + BINARY[1] + 2,
+    "conditional_weighted_binary_focal_gmu": 1.25 * (2 * (1 / 4) + 9 / 4 + 2),
+    # As many negatives as positives, and 3 a positive.
+    "conditional_positive_ratio": 2 + 3 + 2,
+    "conditional_focal_gmu": 1.25 * 5,
+    "conditional_focal_lin": 5 / 4,
     # Members agree on 1/2: they are as unsure as can be, and do not differ.
     **dict.fromkeys(["focal_bbma", "focal_gmu", "focal_entropy", "focal_aleatoric"], 6 * 1.25),
     **dict.fromkeys(["focal_gmu_squared", "mc_dropout_focal_gmu"], 6 * 1.25),
@@ -387,10 +441,24 @@ def case_of(name: str) -> Case:
     )
 
 
-class TestVariants(Conformance, MaskedConformance):
+class TestVariants(Conformance):
     @pytest.fixture(params=LOSSES)
     def case(self, request) -> Case:
         return case_of(request.param)
+
+
+class TestMaskedVariants(MaskedConformance):
+    loss = Conformance.loss
+
+    # The product passes the root's score to all nodes: `tests/loss/test_conditional.py` masks others.
+    @pytest.fixture(params=[n for n in LOSSES if case_of(n).definition.silent])
+    def case(self, request) -> Case:
+        return case_of(request.param)
+
+
+def test_only_a_product_on_all_examples_has_no_silent_node():
+    without = {name for name in LOSSES if not case_of(name).definition.silent}
+    assert without == {name for name in LOSSES if name.startswith("unconditional")}
 
 
 class TestUncoupledVariants(UncoupledConformance):
@@ -399,6 +467,101 @@ class TestUncoupledVariants(UncoupledConformance):
     @pytest.fixture(params=[name for name, entry in LOSSES.items() if "focal" not in entry])
     def case(self, request) -> Case:
         return case_of(request.param)
+
+
+# How a variant predicts
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_variant_predicts_by_what_its_logits_stand_for(name):
+    entry, logits = LOSSES[name], random_logits()
+    found = loss_of(entry, DAG_DATASET, DAG_MOMENT).output.probabilities(logits, DAG)
+    # C, which is below A alone, has no positives: (0 + ½) / (8 + 1).
+    definition = Definition(DAG, given_parents="unconditional", coherent=False)
+    unseen = DAG.index["C"] if entry.get("unseen") == "constant" else None
+    for z, p in zip(logits.flatten(0, 1).tolist(), found.flatten(0, 1).tolist(), strict=True):
+        if entry.get("constraint") in GIVEN_PARENTS:
+            if unseen is not None:
+                z[unseen] = math.log(1 / 17)
+            expected = [sigmoid(definition.score(z, [0] * 7, j)) for j in range(7)]
+        else:
+            below = [definition.below[j] - {unseen} for j in range(7)]
+            expected = [max((sigmoid(z[d]) for d in found), default=0) for found in below]
+            if unseen is not None:
+                expected[unseen] = expected[DAG.index["A"]] / 18
+        assert p == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_network_of_a_variant_predicts_as_its_loss_says():
+    entry = {"about": "x", "constraint": "conditional", "unseen": "constant"}
+    loss = loss_of(entry, DAG_DATASET, DAG_MOMENT)
+    budget = Budget(
+        **{"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "hidden": 5, "members": 2}
+    )
+    ensemble = train_ensemble(DAG_DATASET, loss, budget, Streams(1, "dag", "x", 0)).ensemble
+    inputs = torch.from_numpy(DAG_DATASET.features)
+    found = ensemble.predict(inputs, DAG)
+    expected = loss.output.probabilities(ensemble(inputs), DAG).mean(dim=0)
+    torch.testing.assert_close(found, expected.detach())
+    assert DAG.is_coherent(found)
+    # C takes its parent's ranking.
+    c, a = DAG.indices(["C", "A"])
+    torch.testing.assert_close(found[:, c], found[:, a] / 18)
+
+
+# Settings that do not go together
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"conditional_first": 0.5},
+            "conditional_first is of `constraint: unconditional`, found `constraint: training`",
+        ),
+        (
+            {"constraint": "conditional", "conditional_first": 0.5},
+            "conditional_first is of `constraint: unconditional`, found `constraint: conditional`",
+        ),
+        (
+            {"constraint": "conditional", "shift": {"kind": "prior", "strength": 1.0}},
+            "`constraint: conditional` needs a shift of kind conditional-prior, found prior",
+        ),
+        (
+            {"shift": {"kind": "conditional-prior", "strength": 1.0}},
+            "`constraint: training` needs a shift of kind prior or tolerant, found conditional-prior",
+        ),
+        (
+            {"weights": {"mode": "binary", "counts": "conditional"}},
+            "`counts: conditional` is of losses on the parents' examples, found `constraint: training`",
+        ),
+        (
+            {"constraint": "unconditional", "weights": {"mode": "binary", "counts": "conditional"}},
+            "`counts: conditional` is of losses on the parents' examples, found `constraint: uncond",
+        ),
+        (
+            {
+                "constraint": "conditional",
+                "weights": {"mode": "effective-number", "counts": "conditional"},
+            },
+            "mode effective-number counts positives alone",
+        ),
+        ({"forest": {}, "unseen": "constant"}, "a forest has no loss: remove unseen"),
+        (
+            {"forest": {}, "constraint": "conditional"},
+            "a forest has no loss: remove constraint",
+        ),
+    ],
+)
+def test_message_of_settings_that_do_not_go_together(settings, message):
+    with pytest.raises(ValueError, match=message):
+        VariantSettings.model_validate({"about": "x", **settings})
+
+
+def test_conditional_counts_are_possible_before_the_unconditional_loss():
+    entry = {"constraint": "unconditional", "conditional_first": 0.5}
+    weights = {"mode": "binary", "counts": "conditional"}
+    VariantSettings.model_validate({"about": "x", **entry, "weights": weights})
 
 
 # A tiny training of each
@@ -455,9 +618,12 @@ def tiny_study(tmp_path_factory) -> TinyStudy:
 
 
 def trains_as_mcm(entry: dict) -> bool:
-    """Whether an entry differs from mcm in nothing that changes the networks of a tiny training."""
+    """Whether an entry differs from mcm in nothing that changes a tiny training and its predictions.
+
+    The tiny study has no nodes without training positives.
+    """
     training = tiny(entry)["training"]
-    same = {"about", "source", "threshold", "training"}
+    same = {"about", "source", "threshold", "training", "unseen"}
     return (
         set(entry) <= same
         and set(training) <= {"epochs", "members", "keep_ensembles"}
@@ -483,6 +649,10 @@ def test_a_tiny_training_gives_finite_coherent_probabilities(tiny_study, name):
     assert np.isfinite(tuned).all(axis=None) == held_out
     assert np.isfinite(results.history["train_loss"].astype(float)).all()
     assert len(results.history) == (0 if name == "forest" else 1)
+
+
+def test_the_tiny_study_has_no_node_without_training_positives(tiny_study):
+    assert tiny_study.dataset.counts("train").all()
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rarenodes.loss.elements import bce
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.kernels import EdgePlan, fused_rare_node_loss, kernel_available
+from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Moment, Schedule
 from rarenodes.loss.uncertainty import KINDS, uncertainty
 
@@ -106,6 +107,7 @@ class RareNodeLoss(nn.Module):
         schedule: how node weights change while training, see `at`; None means they stay.
         reduction: `per example` as above; or, as the released code of arXiv 2602.08986 does, the
             `sum` or the `mean` over members, examples and evaluated nodes.
+        output: how networks that are trained with it predict; None means by the maximum.
 
     Raises:
         ValueError: a weight, shift or mask that is not `[nodes]`, a weight that is negative, a
@@ -133,6 +135,7 @@ class RareNodeLoss(nn.Module):
         mixture: float = 1.0,
         schedule: Schedule | None = None,
         reduction: Reduction = "per example",
+        output: Output | None = None,
     ):
         super().__init__()
         if not 0 <= mixture <= 1:
@@ -149,6 +152,7 @@ class RareNodeLoss(nn.Module):
         self.mixture = mixture
         self.schedule = schedule
         self.reduction = reduction
+        self.output = Output() if output is None else output
         weights = {"positive_weight": positive_weight, "negative_weight": negative_weight}
         for name, value in weights.items():
             _check_per_node(name, value, len(hierarchy))
@@ -179,6 +183,9 @@ class RareNodeLoss(nn.Module):
         by_tensors = self.element is not bce or self.shift is not None or self.balance is not None
         if by_tensors or not kernel_available(logits):
             return self.reference(logits, targets)
+        return self._by_kernel(logits, targets)
+
+    def _by_kernel(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         loss = self._fused(logits, targets, weighted=True) if self.mixture > 0 else 0.0
         if self.mixture < 1:
             unweighted = self._fused(logits, targets, weighted=False)
@@ -194,7 +201,7 @@ class RareNodeLoss(nn.Module):
 
     def elements(self, logits: Logits, targets: Targets) -> Logits:
         """Weighted loss of every member, example and node, evaluated or not."""
-        _check_batch(logits, targets, len(self.hierarchy))
+        check_batch(logits, targets, len(self.hierarchy))
         scores = logits
         if self.coherent:
             scores = self.hierarchy.max_over_agreeing_descendants(logits, targets)
@@ -249,7 +256,8 @@ class RareNodeLoss(nn.Module):
         return 1 / (members * (nodes if self.evaluated is None else int(self.evaluated.sum())))
 
 
-def _check_batch(logits: Tensor, targets: Tensor, nodes: int) -> None:
+def check_batch(logits: Tensor, targets: Tensor, nodes: int) -> None:
+    """Refuse logits and targets whose shapes do not fit each other and the hierarchy, or are empty."""
     fits = logits.ndim == 3 and logits.shape[2] == nodes and logits.shape[1:] == targets.shape
     if not fits or targets.numel() == 0:
         raise ValueError(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.loss.kernels import EdgePlan, coherent_scores, kernel_available
+from rarenodes.loss.output import Output
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Ensemble(nn.Module):
         streams: one generator a network, for its initial weights.
         encoder: turns a batch of inputs into `[batch, features]`; the identity for vectors.
         passes: times that the one network is run; 1 where the members are networks.
+        output: how logits become probabilities, as the loss of the training has it; None means by
+            the maximum.
 
     Raises:
         ValueError: no streams; or several passes of several networks, or without dropout.
@@ -66,6 +68,7 @@ class Ensemble(nn.Module):
         streams: Sequence[Generator],
         encoder: nn.Module | None = None,
         passes: int = 1,
+        output: Output | None = None,
     ):
         super().__init__()
         if not streams:
@@ -77,6 +80,7 @@ class Ensemble(nn.Module):
             )
         self.shape = shape
         self.passes = passes
+        self.output = Output() if output is None else output
         self.encoder = encoder or nn.Identity()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, fan_out in zip(shape.widths, shape.widths[1:], strict=False):
@@ -122,7 +126,7 @@ class Ensemble(nn.Module):
         batch_size: int = 512,
         dropout: Sequence[Generator] | None = None,
     ) -> Float[Tensor, "examples nodes"]:
-        """Coherent probabilities: the mean over members of each member's constrained ones.
+        """Coherent probabilities: the mean over members of each member's, by `output`.
 
         Args:
             inputs: all examples, for the encoder.
@@ -148,21 +152,19 @@ class Ensemble(nn.Module):
     def _predict_batch(
         self, batch: Tensor, hierarchy: Hierarchy, dropout: Sequence[Generator] | None
     ) -> Float[Tensor, "batch nodes"]:
-        logits = self(batch, dropout)
-        if kernel_available(logits):
-            coherent = coherent_scores(logits, EdgePlan.of(hierarchy))
-        else:
-            coherent = hierarchy.max_over_descendants(logits)
-        return torch.sigmoid(coherent).mean(dim=0)
+        return self.output.probabilities(self(batch, dropout), hierarchy).mean(dim=0)
 
     def save(self, folder: Path) -> None:
         """Write `ensemble.safetensors` and `ensemble.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        if self.output.constant is not None:
+            tensors["output.constant"] = self.output.constant.contiguous()
         save_file(tensors, folder / "ensemble.safetensors")
         description = {
             "networks": len(self.weights[0]),
             "passes": self.passes,
+            "output": self.output.rule,
             "shape": asdict(self.shape),
         }
         (folder / "ensemble.json").write_text(json.dumps(description, indent=1) + "\n")
@@ -173,8 +175,10 @@ class Ensemble(nn.Module):
         description = json.loads((folder / "ensemble.json").read_text())
         streams = [torch.Generator() for _ in range(description["networks"])]
         shape = Shape(**description["shape"])
-        ensemble = cls(shape, streams, encoder, description["passes"])
-        ensemble.load_state_dict(load_file(folder / "ensemble.safetensors"))
+        tensors = load_file(folder / "ensemble.safetensors")
+        output = Output(description["output"], tensors.pop("output.constant", None))
+        ensemble = cls(shape, streams, encoder, description["passes"], output)
+        ensemble.load_state_dict(tensors)
         return ensemble
 
     def _dropout_scale(self, like: Tensor, streams: Sequence[Generator]) -> Tensor:

@@ -135,8 +135,10 @@ class Trained:
     Attributes:
         ensemble: the member networks.
         history: a row per epoch: mean training loss a step; now and then, on the validation part,
-            where that is not trained on, the coherent BCE per evaluated node and example (unweighted, so that
-            variants compare) and the members' disagreement (mutual information, bits).
+            where that is not trained on, the BCE of the members' coherent predictions per evaluated
+            node and example (unweighted, so that variants compare) and the members' disagreement
+            (mutual information, bits), by the `maximum` before and by the `product` after it is
+            taken.
 
     """
 
@@ -248,7 +250,8 @@ class _Run:
         networks, passes = budget.members, 1
         if budget.ensemble == "dropout":
             networks, passes = passes, networks
-        ensemble = Ensemble(shape, streams.initial_weights(networks), passes=passes)
+        weights = streams.initial_weights(networks)
+        ensemble = Ensemble(shape, weights, passes=passes, output=loss.output)
         ensemble = ensemble.to(features.device)
         adam = torch.optim.Adam(
             ensemble.parameters(),
@@ -281,7 +284,8 @@ class _Run:
         if "valid" in self.budget.fit_on or len(rows) == 0:
             return {}
         evaluated = torch.from_numpy(self.dataset.evaluated).to(self.features.device)
-        unweighted = RareNodeLoss(self.dataset.hierarchy, evaluated=evaluated)
+        output, hierarchy = self.ensemble.output, self.dataset.hierarchy
+        plain = RareNodeLoss(hierarchy, evaluated=evaluated)
         elements = self.budget.members * int(evaluated.sum())
         device = str(self.features.device)
         dropout = prediction_dropout(self.budget, self.streams, "valid", device)
@@ -289,8 +293,17 @@ class _Run:
         for batch in _batches(rows, self.budget.batch_size):
             inputs, targets = self._batch(batch)
             logits = self.ensemble(inputs, dropout)
-            disagreement = mutual_information(torch.sigmoid(logits))[..., evaluated]
-            total_bce += unweighted(logits, targets).item() / elements * len(batch)
+            if output.rule == "maximum":
+                members = torch.sigmoid(logits)
+            else:
+                members = output.probabilities(logits, hierarchy)
+            disagreement = mutual_information(members)[..., evaluated]
+            if output.rule == "maximum" and output.constant is None:
+                bce = plain(logits, targets)
+            else:
+                of_nodes = output.bce(logits, targets, hierarchy)[..., evaluated]
+                bce = of_nodes.sum(dim=-1).mean(dim=-1).sum()
+            total_bce += bce.item() / elements * len(batch)
             total_disagreement += disagreement.mean().item() * len(batch)
         return {
             "valid_bce": total_bce / len(rows),

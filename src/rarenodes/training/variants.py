@@ -13,7 +13,9 @@ from torch import Tensor
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.coherent import Focal, RareNodeLoss
+from rarenodes.loss.conditional import ConditionalLoss, conditional_frequency, conditional_prior
 from rarenodes.loss.elements import ELEMENT_LOSSES, bce, element_loss
+from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Schedule
 from rarenodes.loss.uncertainty import KINDS
 from rarenodes.loss.weighting import (
@@ -49,7 +51,9 @@ class NodeWeightSettings(Settings):
         floor: `ω`, the weight of the most frequent node; of modes `class-wise` and `binary`.
         beta: of mode `effective-number`.
         cap: the largest weight of mode `positive-ratio`.
-        counts: positive examples of a node as they are, or counted as the released code does.
+        counts: positive examples of a node among all `examples`; those counted as the `released`
+            code does; or `conditional`, among the examples that are positive in all its parents:
+            `N / n_j` becomes `n_parent / n_j`.
         counts_from: the parts of the split they are counted in; by default those trained on.
         schedule: how the weights change while training, or not at all.
 
@@ -60,7 +64,7 @@ class NodeWeightSettings(Settings):
     floor: float | None = Field(default=None, gt=0)
     beta: float | None = Field(default=None, ge=0, lt=1)
     cap: float | None = Field(default=None, gt=0)
-    counts: Literal["examples", "released"] = "examples"
+    counts: Literal["examples", "released", "conditional"] = "examples"
     counts_from: Literal["train", "train+valid"] | None = None
     schedule: ScheduleSettings | None = None
 
@@ -73,6 +77,11 @@ class NodeWeightSettings(Settings):
     @model_validator(mode="after")
     def _options_are_of_the_mode(self):
         weights_by(self.mode, torch.tensor([1, 2]), 2, **self.options)
+        if self.mode == "effective-number" and self.counts == "conditional":
+            raise ValueError(
+                "mode effective-number counts positives alone, so that they are the same among a "
+                "node's parents' examples: remove `counts: conditional`"
+            )
         return self
 
 
@@ -106,13 +115,14 @@ class ShiftSettings(Settings):
     """A number added to each node's logit in the loss, by the node's rarity.
 
     Attributes:
-        kind: `prior`, the log odds of the node's frequency (Menon et al. 2021), or `tolerant`, the
-            shift of the distribution-balanced loss (Wu et al. 2020).
+        kind: `prior`, the log odds of the node's frequency (Menon et al. 2021); `tolerant`, the
+            shift of the distribution-balanced loss (Wu et al. 2020); or `conditional-prior`, the
+            log odds of the node's frequency where its parents hold, for logits that stand for that.
         strength: what it is multiplied by: `τ` of the first, `κ` of the second.
 
     """
 
-    kind: Literal["prior", "tolerant"]
+    kind: Literal["prior", "tolerant", "conditional-prior"]
     strength: float = Field(gt=0)
 
 
@@ -151,7 +161,16 @@ class VariantSettings(Settings):
     Attributes:
         about: one line for readers.
         source: who proposed it, for readers.
-        constraint: whether the maximum constraint is part of the loss or used only to predict.
+        constraint: what a logit stands for, which says how outputs become probabilities. A node's
+            probability, made coherent by the maximum over descendants, in `training` as well or in
+            `prediction` only; or the node's probability given its parents, made coherent by the
+            product down the paths, and learnt where the parents hold (`conditional`) or on all
+            examples (`unconditional`).
+        conditional_first: the share of epochs in which `constraint: unconditional` is trained as
+            `conditional`, before.
+        unseen: what is predicted of nodes without training positives: what the `network` says, or a
+            `constant` share of their parents' probability, `(n_j + ½) / (n_parent + 1)`; see
+            `rarenodes.loss.output.Output`.
         loss: what a logit costs given its target; binary cross-entropy if not given.
         weights: node weights, or none.
         focal: the focal term from ensemble uncertainty, or none.
@@ -170,7 +189,9 @@ class VariantSettings(Settings):
 
     about: str
     source: str = ""
-    constraint: Literal["training", "prediction"] = "training"
+    constraint: Literal["training", "prediction", "conditional", "unconditional"] = "training"
+    conditional_first: float = Field(default=0.0, ge=0, lt=1)
+    unseen: Literal["network", "constant"] = "network"
     loss: ElementSettings | None = None
     weights: NodeWeightSettings | None = None
     focal: FocalSettings | None = None
@@ -186,18 +207,41 @@ class VariantSettings(Settings):
     @model_validator(mode="after")
     def _a_forest_has_no_loss(self):
         parts = {"loss", "weights", "focal", "shift", "balance"}
-        parts |= {"constraint", "mixture", "reduction"}
+        parts |= {"constraint", "conditional_first", "unseen", "mixture", "reduction"}
         defaults = {name: type(self).model_fields[name].default for name in parts}
         given = sorted(name for name in parts if getattr(self, name) != defaults[name])
         if self.forest is not None and given:
             raise ValueError(f"a forest has no loss: remove {', '.join(given)}")
         return self
 
+    @model_validator(mode="after")
+    def _settings_fit_what_logits_stand_for(self):
+        of_parents = self.constraint in ("conditional", "unconditional")
+        if self.conditional_first > 0 and self.constraint != "unconditional":
+            raise ValueError(
+                "conditional_first is of `constraint: unconditional`, found "
+                f"`constraint: {self.constraint}`"
+            )
+        if self.shift is not None and of_parents != (self.shift.kind == "conditional-prior"):
+            expected = "conditional-prior" if of_parents else "prior or tolerant"
+            raise ValueError(
+                f"`constraint: {self.constraint}` needs a shift of kind {expected}, found "
+                f"{self.shift.kind}: logits stand for other probabilities"
+            )
+        if self.weights is not None and self.weights.counts == "conditional":
+            alone = self.constraint == "unconditional" and self.conditional_first == 0
+            if not of_parents or alone:
+                raise ValueError(
+                    "`counts: conditional` is of losses on the parents' examples, found "
+                    f"`constraint: {self.constraint}`, whose loss is on all"
+                )
+        return self
+
 
 def build_loss(
     variant: VariantSettings, dataset: Dataset, fit_on: Sequence[str] = ("train",)
 ) -> RareNodeLoss:
-    """The loss that a variant's settings stand for.
+    """The loss that a variant's settings stand for, and with it how its networks predict.
 
     Args:
         variant: the settings.
@@ -211,19 +255,34 @@ def build_loss(
         positive = weight if weights.orientation in ("paper", "both") else None
         negative = weight if weights.orientation in ("released", "both") else None
     counts, examples = _counts(dataset, fit_on)
+    arguments = {
+        "focal": None if variant.focal is None else Focal(**variant.focal.model_dump()),
+        "evaluated": torch.from_numpy(dataset.evaluated),
+        "element": _element(variant.loss),
+        "balance": _balance(variant.balance, counts),
+        "mixture": variant.mixture,
+        "schedule": _schedule(weights),
+        "reduction": _reduction(variant),
+    }
+    if variant.constraint in ("conditional", "unconditional"):
+        return ConditionalLoss(
+            dataset.hierarchy,
+            positive,
+            negative,
+            objective=variant.constraint,
+            conditional_first=variant.conditional_first,
+            shift=_conditional_shift(variant.shift, counts, dataset, fit_on),
+            output=Output("product", _constant(variant, counts, dataset, fit_on)),
+            **arguments,
+        )
     return RareNodeLoss(
         dataset.hierarchy,
         positive,
         negative,
-        None if variant.focal is None else Focal(**variant.focal.model_dump()),
-        torch.from_numpy(dataset.evaluated),
         coherent=variant.constraint == "training",
-        element=_element(variant.loss),
         shift=_shift(variant.shift, counts, examples),
-        balance=_balance(variant.balance, counts),
-        mixture=variant.mixture,
-        schedule=_schedule(weights),
-        reduction=_reduction(variant),
+        output=Output("maximum", _constant(variant, counts, dataset, fit_on)),
+        **arguments,
     )
 
 
@@ -265,6 +324,38 @@ def _counts(dataset: Dataset, parts: Sequence[str]) -> tuple[Tensor, int]:
     return torch.from_numpy(counts).double(), sum(len(dataset.split[part]) for part in parts)
 
 
+def _parent_counts(dataset: Dataset, parts: Sequence[str]) -> Float[Tensor, " nodes"]:
+    """`n_parent`: examples in parts of the split that are positive in all of a node's parents.
+
+    What `rarenodes.loss.conditional.conditional_counts` finds, from sparse targets.
+    """
+    rows = np.concatenate([dataset.split[part] for part in parts])
+    targets = sparse.csc_array(dataset.targets[rows] != 0)
+    targets.sort_indices()
+    of_node = [
+        targets.indices[first:last]
+        for first, last in zip(targets.indptr, targets.indptr[1:], strict=False)
+    ]
+    counts = np.full(len(dataset.hierarchy), len(rows))
+    for node, parents in enumerate(dataset.hierarchy.parents):
+        if parents:
+            in_all = of_node[parents[0]]
+            for parent in parents[1:]:
+                in_all = np.intersect1d(in_all, of_node[parent], assume_unique=True)
+            counts[node] = len(in_all)
+    return torch.from_numpy(counts).double()
+
+
+def _constant(
+    variant: VariantSettings, counts: Tensor, dataset: Dataset, fit_on: Sequence[str]
+) -> Float[Tensor, " nodes"] | None:
+    """What is predicted of nodes without training positives; NaN for the others."""
+    if variant.unseen == "network":
+        return None
+    frequency = conditional_frequency(counts, _parent_counts(dataset, fit_on))
+    return torch.where(counts == 0, frequency, torch.nan).float()
+
+
 def _node_weights(
     settings: NodeWeightSettings, dataset: Dataset, fit_on: Sequence[str]
 ) -> Float[Tensor, " nodes"]:
@@ -274,6 +365,10 @@ def _node_weights(
         rows = np.concatenate([dataset.split[part] for part in parts])
         targets = torch.from_numpy(dataset.targets[rows].toarray())
         counts = released_counts(targets, dataset.hierarchy)
+    if settings.counts == "conditional":
+        # As many of all examples as make the same share of them: formulas depend on that alone.
+        of_parents = _parent_counts(dataset, parts)
+        counts = counts * examples / of_parents.clamp(min=1)
     return weights_by(settings.mode, counts, examples, **settings.options).float()
 
 
@@ -294,6 +389,14 @@ def _shift(settings: ShiftSettings | None, counts: Tensor, examples: int) -> Ten
         return None
     of_kind = {"prior": logit_adjustment, "tolerant": tolerant_shift}[settings.kind]
     return of_kind(counts, examples, settings.strength).float()
+
+
+def _conditional_shift(
+    settings: ShiftSettings | None, counts: Tensor, dataset: Dataset, fit_on: Sequence[str]
+) -> Tensor | None:
+    if settings is None:
+        return None
+    return conditional_prior(counts, _parent_counts(dataset, fit_on), settings.strength).float()
 
 
 def _balance(settings: BalanceSettings | None, counts: Tensor):
