@@ -50,7 +50,7 @@ class HpoOptions(SplitOptions, TextOptions):
     """
 
     branches: list[str] = Field(
-        ["Abnormality of the eye", "Abnormality of the cardiovascular system"], min_length=1
+        ["Abnormality of head or neck", "Abnormality of the cardiovascular system"], min_length=1
     )
     scopes: list[Scope] = Field(["EXACT", "NARROW"])
     min_count: int = Field(5, ge=1)
