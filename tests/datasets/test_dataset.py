@@ -55,3 +55,16 @@ def test_a_training_part_where_only_the_root_is_positive(made):
 def test_shapes_that_do_not_fit(made):
     with pytest.raises(ValueError, match="targets are 300 × 30, but there are 299 rows of featur"):
         replace(made, features=made.features[1:])
+
+
+def test_images_are_saved_and_part_of_the_checksum(made, tmp_path):
+    images = np.arange(300 * 6, dtype=np.int64).astype(np.uint8).reshape(300, 2, 3)
+    pictured = replace(made, images=images)
+    assert pictured.checksum() != made.checksum()
+    pictured.save(tmp_path)
+    np.testing.assert_array_equal(Dataset.load(tmp_path).images, images)
+
+
+def test_images_that_do_not_fit(made):
+    with pytest.raises(ValueError, match="there are 2 images, but 300 rows of targets"):
+        replace(made, images=np.zeros((2, 3, 3), dtype=np.uint8))

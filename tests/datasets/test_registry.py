@@ -8,8 +8,9 @@ FEATURE_SETS = ("cellcycle", "derisi", "eisen", "expr", "gasch1", "gasch2", "seq
 
 def test_all_sources_are_there():
     yeast = {f"{name}_{kind}" for name in FEATURE_SETS for kind in ("FUN", "GO")}
-    others = {"icd10cm", "synthetic", "table", "diatoms", "enron", "imclef07a", "imclef07d"}
-    assert set(source_names()) == yeast | others
+    others = {"synthetic", "table", "diatoms", "enron", "imclef07a", "imclef07d"}
+    packaged = {"attack", "hpo", "icd10cm", "kanji"}
+    assert set(source_names()) == yeast | others | packaged
     assert all(issubclass(options_of(name), Settings) for name in source_names())
 
 

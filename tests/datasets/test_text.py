@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rarenodes.datasets.text import TextOptions, embed, merge_duplicates, words
+from rarenodes.datasets.text import TextOptions, embed, merge_duplicates, same_word_groups, words
 
 TEXTS = [
     f"{colour} {animal} of kind {n}"
@@ -22,6 +22,11 @@ def test_duplicates_are_merged_with_all_their_labels():
     assert merged.labels == ({"x", "z"}, {"y"}, set())
     assert merged.group == (0, 1, 0, None, 2)
     assert merged.merged == 1
+
+
+def test_texts_with_the_same_words_share_a_group():
+    texts = ["cyst of the kidney", "Kidney, the cyst of the!", "kidney cyst", "cyst kidney", "b"]
+    assert same_word_groups(texts).tolist() == [0, 0, 1, 1, 2]
 
 
 def test_a_test_text_changes_no_other_vector():

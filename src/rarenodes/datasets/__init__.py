@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rarenodes.datasets import benchmarks, icd10cm, synthetic, table
+from rarenodes.datasets import attack, benchmarks, hpo, icd10cm, kanji, synthetic, table
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.settings import Settings, read_settings, unknown_name
@@ -20,7 +20,10 @@ class _Source:
 
 
 _SOURCES = {
+    "attack": _Source(attack.load, attack.AttackOptions),
+    "hpo": _Source(hpo.load, hpo.HpoOptions),
     "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),
+    "kanji": _Source(kanji.load, kanji.KanjiOptions),
     "synthetic": _Source(synthetic.load, synthetic.SyntheticOptions),
     "table": _Source(table.load, table.TableOptions),
     **{n: _Source(benchmarks.load, benchmarks.options_of(n)) for n in benchmarks.names()},

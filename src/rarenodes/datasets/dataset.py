@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
@@ -32,6 +32,8 @@ class Dataset:
             checksum, the options it was built with, and anything that was dropped on the way.
         texts: the text of every example, where the source has texts.
         titles: what every node is called in words, where the source says.
+        images: `[examples, height, width]`, one an example, grey values from 0 to 255, where examples are images;
+            `features` are then made of them.
 
     """
 
@@ -44,6 +46,7 @@ class Dataset:
     card: Mapping[str, Any]
     texts: tuple[str, ...] | None = field(default=None, repr=False)
     titles: tuple[str, ...] | None = field(default=None, repr=False)
+    images: UInt8[np.ndarray, "images height width"] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         examples, nodes = self.targets.shape
@@ -51,6 +54,10 @@ class Dataset:
             raise ValueError(
                 f"{self.name}: targets are {examples} × {nodes}, but there are {len(self.features)} "
                 f"rows of features and {len(self.hierarchy)} nodes"
+            )
+        if self.images is not None and len(self.images) != examples:
+            raise ValueError(
+                f"{self.name}: there are {len(self.images)} images, but {examples} rows of targets"
             )
         if not self.counts("train")[self.evaluated].any():
             raise ValueError(
@@ -63,7 +70,7 @@ class Dataset:
         return np.asarray(self.targets[self.split[part]].sum(axis=0), dtype=np.int64).ravel()
 
     def checksum(self) -> str:
-        """SHA-256 of features, targets, hierarchy and split, independent of file formats."""
+        """SHA-256 of features, images, targets, hierarchy and split, whatever the file format."""
         digest = hashlib.sha256()
         for array in self._arrays().values():
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -115,6 +122,7 @@ class Dataset:
             card=description["card"],
             texts=tuple(json.loads(texts.read_text())) if texts.exists() else None,
             titles=None if description["titles"] is None else tuple(description["titles"]),
+            images=arrays.get("images"),
         )
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -125,6 +133,7 @@ class Dataset:
             "target_columns": targets.indices.astype(np.int32),
             "evaluated": self.evaluated.astype(bool),
             **{f"split_{part}": self.split[part].astype(np.int64) for part in SPLITS},
+            **({} if self.images is None else {"images": self.images}),
         }
 
 

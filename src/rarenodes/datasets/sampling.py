@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from pydantic import Field, model_validator
+from scipy import sparse
 
 from rarenodes.randomness import derived_seed, numpy_stream
 from rarenodes.settings import Settings
@@ -70,14 +71,54 @@ class Sampling:
         valid = round(options.valid_fraction * examples)
         parts = {"test": order[:test], "valid": order[test : test + valid]}
         parts["train"] = order[test + valid :]
-        for part, rows in parts.items():
-            if not len(rows):
-                raise ValueError(
-                    f"{self.source}: the part {part!r} of {examples} examples is empty; "
-                    "expected at least one in each of train, valid and test: "
-                    "use more data or other fractions"
-                )
-        return self.limit({part: np.sort(rows) for part, rows in parts.items()})
+        return self._checked(parts, examples)
+
+    def split_groups(
+        self,
+        groups: Int[np.ndarray, " examples"],
+        targets: sparse.csr_array,
+        options: SplitOptions,
+        always_train: Bool[np.ndarray, " examples"] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Parts as of `split`, with every group on one side and something to learn of every node.
+
+        Groups come up in random order and are held out, for `test` first and then for `valid`,
+        where they fit into what is left of the part's share and where every node keeps a training
+        example. So a node with a single group is never tested, and the held-out parts may be a
+        little smaller than their shares.
+
+        Args:
+            groups: `[examples]`, the group of each, from 0.
+            targets: `[examples, nodes]`, sparse 0/1.
+            options: the shares.
+            always_train: `[examples]`, examples whose groups are never held out.
+
+        Raises:
+            ValueError: a part is empty.
+
+        """
+        examples = len(groups)
+        members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+        left = np.asarray(targets.sum(axis=0, dtype=np.int64)).ravel()
+        fixed = set() if always_train is None else set(groups[always_train].tolist())
+        waiting = [g for g in self.stream("split").permutation(len(members)) if g not in fixed]
+        parts = {}
+        for part, share in (("test", options.test_fraction), ("valid", options.valid_fraction)):
+            room = round(share * examples)
+            rows: list[int] = []
+            passed_over = []
+            for group in waiting:
+                # The nodes of the group's examples, one entry for each example and node.
+                nodes, lost = np.unique(targets[members[group]].indices, return_counts=True)
+                if len(members[group]) <= room - len(rows) and (left[nodes] > lost).all():
+                    rows.extend(members[group])
+                    left[nodes] -= lost
+                else:
+                    passed_over.append(group)
+            parts[part], waiting = np.array(rows, dtype=np.int64), passed_over
+        held_out = np.concatenate(list(parts.values()))
+        parts["train"] = np.setdiff1d(np.arange(examples), held_out)
+        return self._checked(parts, examples)
 
     def hold_out(
         self, train: Int[np.ndarray, " rows"], fraction: float
@@ -97,3 +138,13 @@ class Sampling:
         order = self.stream("limit").permutation(split["train"])
         keep = max(1, round(self.train_fraction * len(order)))
         return {**split, "train": np.sort(order[:keep])}
+
+    def _checked(self, parts: Mapping[str, np.ndarray], examples: int) -> dict[str, np.ndarray]:
+        for part, rows in parts.items():
+            if not len(rows):
+                raise ValueError(
+                    f"{self.source}: the part {part!r} of {examples} examples is empty; "
+                    "expected at least one in each of train, valid and test: "
+                    "use more data or other fractions"
+                )
+        return self.limit({part: np.sort(rows) for part, rows in parts.items()})

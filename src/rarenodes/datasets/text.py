@@ -75,6 +75,19 @@ def merge_duplicates(texts: Sequence[str], labels: Sequence[Collection[str]]) ->
     )
 
 
+def same_word_groups(texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
+    """A number for every text, from 0, which texts with the same set of words share.
+
+    "Cyst of the kidney" and "kidney, cyst of the" say the same to a bag of words: whoever splits
+    texts at random keeps them on one side.
+    """
+    number_of: dict[frozenset[str], int] = {}
+    return np.array(
+        [number_of.setdefault(frozenset(words(text)), len(number_of)) for text in texts],
+        dtype=np.int64,
+    )
+
+
 def embed(
     texts: Sequence[str], train: Int[np.ndarray, " train"], options: TextOptions, seed: int
 ) -> Float[np.ndarray, "texts components"]:
