@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from rarenodes.datasets import Dataset, load_dataset
     from rarenodes.datasets.arff import read_clus_arff
     from rarenodes.loss.coherent import Focal, RareNodeLoss, coherent_bce
+    from rarenodes.loss.conditional import (
+        ConditionalLoss,
+        conditional_bce,
+        conditional_log_probabilities,
+    )
     from rarenodes.loss.hierarchy import Hierarchy
     from rarenodes.loss.uncertainty import uncertainty
     from rarenodes.loss.weighting import node_weights, released_counts
@@ -21,11 +26,14 @@ if TYPE_CHECKING:
 # Public names and the modules they live in; imported when first used, so that `import rarenodes`
 # costs nothing.
 _HOMES = {
+    "ConditionalLoss": "loss.conditional",
     "Dataset": "datasets",
     "Focal": "loss.coherent",
     "Hierarchy": "loss.hierarchy",
     "RareNodeLoss": "loss.coherent",
     "coherent_bce": "loss.coherent",
+    "conditional_bce": "loss.conditional",
+    "conditional_log_probabilities": "loss.conditional",
     "load_dataset": "datasets",
     "node_weights": "loss.weighting",
     "read_clus_arff": "datasets.arff",
@@ -35,11 +43,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConditionalLoss",
     "Dataset",
     "Focal",
     "Hierarchy",
     "RareNodeLoss",
     "coherent_bce",
+    "conditional_bce",
+    "conditional_log_probabilities",
     "load_dataset",
     "node_weights",
     "read_clus_arff",
