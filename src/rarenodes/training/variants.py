@@ -69,7 +69,7 @@ class NodeWeightSettings(Settings):
     schedule: ScheduleSettings | None = None
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         """The options of the formula that are given."""
         given = {"floor": self.floor, "beta": self.beta, "cap": self.cap, **self.model_extra}
         return {name: value for name, value in given.items() if value is not None}
