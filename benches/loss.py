@@ -1,7 +1,8 @@
 """Time and memory of the loss with its gradient.
 
 - plain BCE: binary cross-entropy on logits, `mean` reduction, dense float32 targets
-- coherent, and coherent with node weights and the `gmu` focal term: the fused kernel
+- coherent, and coherent with node weights and the `gmu` focal term: `RareNodeLoss`, by its kernel,
+  targets checked
 - the same in PyTorch operations, the reference
 - dense: the definition with a closure matrix `[nodes, nodes]`, float32, by `max` or by `amax`
 - hmc-torch, where it is installed (`pip install --no-deps hmc-torch==0.0.11`): its matrix
@@ -22,9 +23,8 @@ from torch.nn import functional
 
 from benches.shapes import FUN, GO, chain, leveled, star
 from benches.timing import interleaved, resident, summary
-from rarenodes.loss.coherent import Focal, bce
+from rarenodes.loss.coherent import Focal, RareNodeLoss, bce
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.loss.kernels import EdgePlan, fused_rare_node_loss
 
 try:
     from hmc.models.global_classifier.constraint.utils import get_constr_out
@@ -43,16 +43,18 @@ class Case:
     def __init__(self, hierarchy: Hierarchy, members: int, batch: int):
         generator = torch.Generator().manual_seed(0)
         nodes = len(hierarchy)
-        self.hierarchy, self.plan = hierarchy, EdgePlan.of(hierarchy)
+        self.hierarchy = hierarchy
         self.logits = torch.randn(members, batch, nodes, generator=generator, requires_grad=True)
         labels = torch.zeros(batch, nodes)
         labels.scatter_(1, torch.randint(nodes, (batch, LABELS), generator=generator), 1.0)
         self.targets = hierarchy.close(labels).contiguous()
         self.weight = 0.25 + torch.rand(nodes, generator=generator)
+        coherent = RareNodeLoss(hierarchy)
+        weighted = RareNodeLoss(hierarchy, positive_weight=self.weight, focal=GMU)
         self.ways = {
             "plain BCE": self._plain,
-            "coherent": self._coherent,
-            "coherent, weights, gmu": self._weighted,
+            "coherent": lambda: coherent(self.logits, self.targets),
+            "coherent, weights, gmu": lambda: weighted(self.logits, self.targets),
             "reference": self._reference,
             "reference, weights, gmu": self._reference_weighted,
             "dense, max": lambda: self._dense(lambda products: products.max(-1).values),
@@ -67,13 +69,6 @@ class Case:
     def _plain(self) -> torch.Tensor:
         targets = self.targets.expand_as(self.logits)
         return functional.binary_cross_entropy_with_logits(self.logits, targets)
-
-    def _coherent(self) -> torch.Tensor:
-        return fused_rare_node_loss(self.logits, self.targets, self.plan)
-
-    def _weighted(self) -> torch.Tensor:
-        focal = (GMU.uncertainty, GMU.power, GMU.floor)
-        return fused_rare_node_loss(self.logits, self.targets, self.plan, self.weight, focal=focal)
 
     def _reference(self) -> torch.Tensor:
         return self._reference_elements().sum(-1).mean(-1).sum()

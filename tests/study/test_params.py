@@ -276,8 +276,8 @@ def test_counts_follow_the_parts_trained_on():
         ),
         (
             {"weights": {"mode": "positive"}},
-            "variants.mcm.weights.mode: expected 'class-wise', 'binary', 'effective-number' or "
-            "'positive-ratio', found 'positive'",
+            "variants.mcm.weights.mode: unknown weighting mode 'positive': known are class-wise, "
+            "binary, effective-number, positive-ratio",
         ),
         (
             {"weights": {"mode": "binary", "schedule": {"kind": "linear", "ends": 1.0}}},

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from rarenodes.loss.elements import bce
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.loss.kernels import EdgePlan, fused_rare_node_loss, kernel_available
+from rarenodes.loss.kernels import (
+    COMPILED_KINDS,
+    EdgePlan,
+    focal_weights,
+    fused_rare_node_loss,
+    kernel_available,
+)
 from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Moment, Schedule
-from rarenodes.loss.uncertainty import KINDS, uncertainty
+from rarenodes.loss.targets import check_batch
+from rarenodes.loss.uncertainty import check_kind, uncertainty
 
 Logits = Float[Tensor, "members batch nodes"]
 Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
@@ -38,11 +45,13 @@ def coherent_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logi
         `[members, batch, nodes]`, at least 0.
 
     Raises:
-        ValueError: a last dimension is not the number of nodes.
+        ValueError: shapes that do not fit, an empty batch, or targets that are not 0 or 1 or not
+            closed.
 
     Source: MCLoss, Giunchiglia and Lukasiewicz, NeurIPS 2020.
 
     """
+    check_batch(logits, targets, hierarchy)
     coherent = hierarchy.max_over_agreeing_descendants(logits, targets)
     return bce(coherent, targets)
 
@@ -63,10 +72,7 @@ class Focal:
     floor: float = 0.25
 
     def __post_init__(self):
-        if self.uncertainty not in KINDS:
-            raise ValueError(
-                f"unknown uncertainty {self.uncertainty!r}: known are {', '.join(KINDS)}"
-            )
+        check_kind(self.uncertainty)
         if self.power <= 0 or self.floor < 0:
             raise ValueError(
                 f"focal power must be above 0 and floor at least 0, found {self.power} and {self.floor}"
@@ -179,10 +185,16 @@ class RareNodeLoss(nn.Module):
         Binary cross-entropy on the CPU in single precision is computed with its gradient in one
         pass by a compiled kernel; everything else is the sum of `elements`, which is also what the
         kernel is tested against.
+
+        Raises:
+            ValueError: shapes that do not fit, an empty batch, or targets that are not 0 or 1 or
+                not closed.
+
         """
+        check_batch(logits, targets, self.hierarchy)
         by_tensors = self.element is not bce or self.shift is not None or self.balance is not None
         if by_tensors or not kernel_available(logits):
-            return self.reference(logits, targets)
+            return self._reduced(logits, targets)
         return self._by_kernel(logits, targets)
 
     def _by_kernel(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
@@ -194,14 +206,21 @@ class RareNodeLoss(nn.Module):
 
     def reference(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         """The same loss by tensor operations, on any device and in any precision."""
-        loss = self.elements(logits, targets)
+        check_batch(logits, targets, self.hierarchy)
+        return self._reduced(logits, targets)
+
+    def _reduced(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+        loss = self._elements(logits, targets)
         if self.evaluated is not None:
             loss = loss[..., self.evaluated]
         return loss.sum(dim=-1).mean(dim=-1).sum() * self._scale(logits)
 
     def elements(self, logits: Logits, targets: Targets) -> Logits:
         """Weighted loss of every member, example and node, evaluated or not."""
-        check_batch(logits, targets, len(self.hierarchy))
+        check_batch(logits, targets, self.hierarchy)
+        return self._elements(logits, targets)
+
+    def _elements(self, logits: Logits, targets: Targets) -> Logits:
         scores = logits
         if self.coherent:
             scores = self.hierarchy.max_over_agreeing_descendants(logits, targets)
@@ -234,17 +253,22 @@ class RareNodeLoss(nn.Module):
         return weight if self.mixture == 1 else self.mixture * weight + (1 - self.mixture)
 
     def _fused(self, logits: Logits, targets: Targets, *, weighted: bool) -> Float[Tensor, ""]:
-        focal = self.focal if weighted else None
         return fused_rare_node_loss(
             logits,
             targets,
             EdgePlan.of(self.hierarchy),
             self.positive_weight if weighted else None,
             self.negative_weight if weighted else None,
-            None if focal is None else (focal.uncertainty, focal.power, focal.floor),
+            self._focal_factor(logits) if weighted else None,
             self.evaluated,
             coherent=self.coherent,
         )
+
+    def _focal_factor(self, logits: Logits) -> Float[Tensor, "batch nodes"] | None:
+        """The focal weight, compiled where its uncertainty is."""
+        if self.focal is None or self.focal.uncertainty not in COMPILED_KINDS:
+            return None if self.focal is None else self.focal.weight(logits)
+        return focal_weights(logits, self.focal.uncertainty, self.focal.power, self.focal.floor)
 
     def _scale(self, logits: Logits) -> float:
         """From the sum over nodes and members of the mean over examples to the reduction asked."""
@@ -254,16 +278,6 @@ class RareNodeLoss(nn.Module):
         if self.reduction == "sum":
             return float(batch)
         return 1 / (members * (nodes if self.evaluated is None else int(self.evaluated.sum())))
-
-
-def check_batch(logits: Tensor, targets: Tensor, nodes: int) -> None:
-    """Refuse logits and targets whose shapes do not fit each other and the hierarchy, or are empty."""
-    fits = logits.ndim == 3 and logits.shape[2] == nodes and logits.shape[1:] == targets.shape
-    if not fits or targets.numel() == 0:
-        raise ValueError(
-            f"logits [members, batch, nodes] and targets [batch, nodes] must fit each other and the "
-            f"{nodes} nodes of the hierarchy, found {tuple(logits.shape)} and {tuple(targets.shape)}"
-        )
 
 
 def _check_per_node(name: str, value: Tensor | None, nodes: int) -> None:

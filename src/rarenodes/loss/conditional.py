@@ -19,13 +19,13 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 from torch.nn import functional
 
-from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction, check_batch
+from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction
 from rarenodes.loss.elements import bce
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.loss.kernels import EdgePlan, kernel_available
-from rarenodes.loss.kernels.product import product_logits
+from rarenodes.loss.kernels import kernel_available
 from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Moment, Schedule
+from rarenodes.loss.targets import check_batch
 from rarenodes.loss.topdown import PRODUCT_OF_LOGITS, SUM, TopDownPlan, top_down
 
 Logits = Float[Tensor, "members batch nodes"]
@@ -48,12 +48,12 @@ def conditional_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> L
         `[members, batch, nodes]`, at least 0, finite at any magnitude of the logits.
 
     Raises:
-        ValueError: a last dimension is not the number of nodes.
+        ValueError: shapes that do not fit, or targets that are not 0 or 1 or not closed.
 
     Source: HLCP, Chen et al., MIDL 2019.
 
     """
-    _check_last_dimension(logits, hierarchy)
+    check_batch(logits, targets, hierarchy)
     return torch.where(active(targets, hierarchy), bce(logits, targets), 0)
 
 
@@ -99,8 +99,6 @@ def unconditional_logits(
 
     """
     _check_last_dimension(logits, hierarchy)
-    if kernel_available(logits):
-        return product_logits(logits, EdgePlan.of(hierarchy))
     return top_down(logits, TopDownPlan.of(hierarchy), PRODUCT_OF_LOGITS)
 
 
@@ -118,11 +116,12 @@ def unconditional_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) ->
         `[members, batch, nodes]`, at least 0, finite at any magnitude of the logits.
 
     Raises:
-        ValueError: a last dimension is not the number of nodes.
+        ValueError: shapes that do not fit, or targets that are not 0 or 1 or not closed.
 
     Source: HLUP, Chen et al., MIDL 2019.
 
     """
+    check_batch(logits, targets, hierarchy)
     return bce(unconditional_logits(logits, hierarchy), targets)
 
 
@@ -310,20 +309,18 @@ class ConditionalLoss(RareNodeLoss):
 
     def forward(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         """Loss of a batch: logits `[members, batch, nodes]`, targets `[batch, nodes]` → scalar."""
+        check_batch(logits, targets, self.hierarchy)
         if self.conditional_now:
             return self._where_active(logits, targets)
         # The kernel takes the uncertainty from the logits whose loss it computes.
         by_tensors = self.element is not bce or self.balance is not None
         by_tensors = by_tensors or (self.focal is not None and self.shift is not None)
         if by_tensors or not kernel_available(logits):
-            return self.reference(logits, targets)
-        check_batch(logits, targets, len(self.hierarchy))
+            return self._reduced(logits, targets)
         shifted = logits if self.shift is None else logits + self.shift.to(logits)
         return self._by_kernel(unconditional_logits(shifted, self.hierarchy), targets)
 
-    def elements(self, logits: Logits, targets: Targets) -> Logits:
-        """Weighted loss of every member, example and node, evaluated or not."""
-        check_batch(logits, targets, len(self.hierarchy))
+    def _elements(self, logits: Logits, targets: Targets) -> Logits:
         shifted = logits if self.shift is None else logits + self.shift.to(logits)
         if self.conditional_now:
             loss = self.element(shifted, targets)
@@ -339,7 +336,6 @@ class ConditionalLoss(RareNodeLoss):
 
     def _where_active(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
         """The conditional loss, from the `pairs` of an example and a node that are not 0 in it."""
-        check_batch(logits, targets, len(self.hierarchy))
         members, batch, nodes = logits.shape
         asked = active(targets, self.hierarchy)
         if self.evaluated is not None:

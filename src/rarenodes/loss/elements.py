@@ -1,7 +1,7 @@
 """What a logit costs given its target, element by element, one function per loss.
 
-All take logits `[members, batch, nodes]` and targets `[batch, nodes]`, 0/1 or bool, and return
-`[members, batch, nodes]`, at least 0, neither weighted nor reduced. Whether the logits are coherent
+All take logits `[members, batch, nodes]` and targets `[batch, nodes]`, 0/1 or bool, refuse others
+(`check_zero_one`), and return `[members, batch, nodes]`, at least 0, neither weighted nor reduced. Whether the logits are coherent
 they do not know. Everything is computed from logits: values and gradients are finite at any
 magnitude. `z` is a logit, `p = sigmoid(z)`.
 
@@ -45,8 +45,23 @@ ShareOrNone = Annotated[
 ]
 
 
+def check_zero_one(targets: Tensor) -> None:
+    """Refuse targets, of any shape, that are not 0 or 1.
+
+    Raises:
+        ValueError: names the first other value.
+
+    """
+    if targets.dtype == torch.bool:
+        return
+    wrong = (targets != 0) & (targets != 1)  # holds of NaN too
+    if wrong.any():
+        raise ValueError(f"targets must be 0 or 1, found {targets[wrong][0].item()}")
+
+
 def bce(logits: Logits, targets: Targets) -> Logits:
     """Binary cross-entropy: `−log p` of a positive, `−log(1 − p)` of a negative."""
+    check_zero_one(targets)
     targets = targets.to(logits.dtype).expand_as(logits)
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
@@ -71,6 +86,7 @@ def focal(
     Source: Lin, Goyal, Girshick, He and Dollár, ICCV 2017, arXiv 1708.02002.
 
     """
+    check_zero_one(targets)
     positive = targets.bool()
     # q = sigmoid(right) and 1 − q = sigmoid(−right), so both logarithms are exact.
     right = torch.where(positive, logits, -logits)
@@ -105,6 +121,7 @@ def asymmetric(
     Source: Ridnik, Ben-Baruch et al., ICCV 2021, arXiv 2009.14119.
 
     """
+    check_zero_one(targets)
     log_p, log_not_p = functional.logsigmoid(logits), functional.logsigmoid(-logits)
     positive = -log_p * torch.exp(positive_gamma * log_not_p)
     # Without a margin, logarithms alone keep a negative with p near 1 finite.
@@ -137,6 +154,7 @@ def negative_tolerant(logits: Logits, targets: Targets, *, scale: Positive = 5.0
     Source: Wu, Huang, Liu, Wang and Lin, ECCV 2020, arXiv 2007.09654.
 
     """
+    check_zero_one(targets)
     positive = -functional.logsigmoid(logits)
     negative = -functional.logsigmoid(-scale * logits) / scale
     return torch.where(targets.bool(), positive, negative)

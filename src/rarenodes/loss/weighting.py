@@ -143,14 +143,42 @@ def _positive_ratio(counts: Tensor, num_examples: int, *, cap: float = 100.0) ->
 
 
 # Functions of counts `[nodes]` and the number of examples; options are their keyword-only arguments.
-WEIGHTINGS: Mapping[str, Callable[..., Float[Tensor, " nodes"]]] = MappingProxyType(
-    {
-        "class-wise": _class_wise,
-        "binary": _binary,
-        "effective-number": _effective_number,
-        "positive-ratio": _positive_ratio,
-    }
-)
+_WEIGHTINGS = {
+    "class-wise": _class_wise,
+    "binary": _binary,
+    "effective-number": _effective_number,
+    "positive-ratio": _positive_ratio,
+}
+WEIGHTINGS: Mapping[str, Callable[..., Float[Tensor, " nodes"]]] = MappingProxyType(_WEIGHTINGS)
+
+
+def register_weighting(mode: str, function: Callable[..., Float[Tensor, " nodes"]]) -> None:
+    """Make a formula known by name, here as in settings.
+
+    Args:
+        mode: its name.
+        function: maps counts `[nodes]` and the number of examples to weights `[nodes]`, at least 0;
+            its keyword-only arguments are the options, floats with defaults, whose ranges it checks
+            (`ValueError`).
+
+    Raises:
+        ValueError: another formula has the name.
+
+    """
+    if _WEIGHTINGS.setdefault(mode, function) is not function:
+        raise ValueError(f"there is a weighting mode {mode!r} already: take another name")
+
+
+def check_mode(mode: str) -> str:
+    """The mode itself, if it is a key of `WEIGHTINGS`.
+
+    Raises:
+        ValueError: it is not.
+
+    """
+    if mode not in WEIGHTINGS:
+        raise ValueError(f"unknown weighting mode {mode!r}: known are {', '.join(WEIGHTINGS)}")
+    return mode
 
 
 def weights_by(
@@ -162,8 +190,8 @@ def weights_by(
         mode: a key of `WEIGHTINGS`.
         counts: `[nodes]`, positive training examples of each node.
         num_examples: training examples.
-        options: numbers, of the formula: `floor` of `class-wise` and `binary`, `beta` of `effective-number`,
-            `cap` of `positive-ratio`.
+        options: numbers, the formula's keyword-only arguments: `floor` of `class-wise` and
+            `binary`, `beta` of `effective-number`, `cap` of `positive-ratio`.
 
     Returns:
         `[nodes]`.
@@ -173,8 +201,7 @@ def weights_by(
             refuses.
 
     """
-    if mode not in WEIGHTINGS:
-        raise ValueError(f"unknown weighting mode {mode!r}: known are {', '.join(WEIGHTINGS)}")
+    check_mode(mode)
     function = WEIGHTINGS[mode]
     known = {
         name: parameter.default

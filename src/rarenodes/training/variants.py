@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from scipy import sparse
 from torch import Tensor
 
@@ -17,10 +17,10 @@ from rarenodes.loss.conditional import ConditionalLoss, conditional_frequency, c
 from rarenodes.loss.elements import ELEMENT_LOSSES, bce, element_loss
 from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Schedule
-from rarenodes.loss.uncertainty import KINDS
+from rarenodes.loss.uncertainty import check_kind
 from rarenodes.loss.weighting import (
-    WEIGHTINGS,
     DistributionBalance,
+    check_mode,
     logit_adjustment,
     released_counts,
     tolerant_shift,
@@ -57,9 +57,13 @@ class NodeWeightSettings(Settings):
         counts_from: the parts of the split they are counted in; by default those trained on.
         schedule: how the weights change while training, or not at all.
 
+    Any other key is an option of the formula, too, if it has one of that name.
+
     """
 
-    mode: Literal[tuple(WEIGHTINGS)]
+    model_config = ConfigDict(extra="allow")
+
+    mode: Annotated[str, AfterValidator(check_mode)]
     orientation: Literal["paper", "released", "both"] = "paper"
     floor: float | None = Field(default=None, gt=0)
     beta: float | None = Field(default=None, ge=0, lt=1)
@@ -69,9 +73,9 @@ class NodeWeightSettings(Settings):
     schedule: ScheduleSettings | None = None
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         """The options of the formula that are given."""
-        given = {"floor": self.floor, "beta": self.beta, "cap": self.cap}
+        given = {"floor": self.floor, "beta": self.beta, "cap": self.cap, **self.model_extra}
         return {name: value for name, value in given.items() if value is not None}
 
     @model_validator(mode="after")
@@ -88,7 +92,7 @@ class NodeWeightSettings(Settings):
 class FocalSettings(Settings):
     """Focal weight `floor + u^power` from ensemble uncertainty `u`."""
 
-    uncertainty: Literal[tuple(KINDS)]
+    uncertainty: Annotated[str, AfterValidator(check_kind)]
     power: float = Field(default=1.0, gt=0)
     floor: float = Field(default=0.25, ge=0)
 

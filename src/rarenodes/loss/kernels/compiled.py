@@ -4,33 +4,13 @@ Everything numba compiles that calls one another is in this file, because numba'
 change only in the file of the function it loads.
 """
 
+import inspect
+
 import numpy as np
 from numba import njit
 
-from rarenodes.loss.kernels.lanes import (
-    add,
-    as_written,
-    bits_of,
-    both,
-    larger,
-    load,
-    load_at,
-    mask_of,
-    multiply,
-    not_zero,
-    prefetch,
-    splat,
-    store,
-    store_at,
-    transpose,
-    where,
-)
-
 # Nodes worked on at once where intermediate values are kept, so that these stay in the first cache.
 CHUNK = 128
-
-# How many nodes ahead values are fetched from memory, so that they are there when their turn comes.
-AHEAD = 256
 
 KINDS = ("bbma", "entropy", "aleatoric", "jsd", "kl", "gmu", "mutual_information")
 _BBMA, _ENTROPY, _ALEATORIC, _JSD, _KL, _GMU, _MUTUAL_INFORMATION = range(1, len(KINDS) + 1)
@@ -40,7 +20,8 @@ _numba = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"
 
 
 def _compiled(function):
-    return _numba(as_written(function))
+    # Without what a type checker wrapped round it, as the tests' does, which numba cannot compile.
+    return _numba(inspect.unwrap(function))
 
 
 _ZERO, _HALF, _ONE, _TWO = (np.float32(c) for c in (0, 0.5, 1, 2))
@@ -239,59 +220,6 @@ def _uncertainty(kind, p, scratch, u):
         _pairwise_jsd(p, scratch, u)
 
 
-_ALL_LANES = np.uint16(0xFFFF)
-
-# --- What a tile holds of the batch beside logits: the same for all members.
-
-
-@_compiled
-def class_weights(place, batch, positive, negative, evaluated):
-    """`[2, positions]`: what negatives and positives weigh, before any focal weight.
-
-    Empty `positive`, `negative` and `evaluated` stand for 1 everywhere. The average over the batch
-    is part of the weights.
-    """
-    weights = np.full((2, place.size), _ONE / np.float32(batch), dtype=np.float32)
-    for j in range(place.size):
-        k = place[j]
-        if negative.size:
-            weights[0, k] *= negative[j]
-        if positive.size:
-            weights[1, k] *= positive[j]
-        if evaluated.size and not evaluated[j]:
-            weights[0, k] = weights[1, k] = _ZERO
-    return weights
-
-
-@_compiled
-def _mark_positives(targets, place, first, width, lanes, positive):
-    """Fill `positive` `[positions]`: a bit for each lane, 1 where its example is positive.
-
-    Lanes hold `width` examples from `first` on, again and again as often as they fit.
-    """
-    batch, nodes = targets.shape
-    examples = np.empty(len(lanes), dtype=np.int64)
-    there = np.uint64(0)
-    for lane in range(len(lanes)):
-        example = first + lane % width
-        if example < batch and lane < len(lanes) - len(lanes) % width:
-            there |= np.uint64(1 << lane)
-        examples[lane] = min(example, batch - 1)
-    square = np.empty((len(lanes), len(lanes)), dtype=targets.dtype)
-    whole = nodes - nodes % len(lanes)
-    for j in range(0, whole, len(lanes)):
-        for lane in range(len(lanes)):
-            store(square, lane, load_at(targets, examples[lane] * nodes + j, lanes))
-        transpose(square, 0, lanes)
-        for i in range(len(lanes)):
-            positive[place[j + i]] = bits_of(not_zero(load(square, i, lanes))) & there
-    for j in range(whole, nodes):
-        positive[place[j]] = 0
-        for lane in range(len(lanes)):
-            if targets[examples[lane], j] != 0:
-                positive[place[j]] |= there & np.uint64(1 << lane)
-
-
 @_compiled
 def _probabilities(logits, example, chunk, p):
     for m in range(logits.shape[0]):
@@ -302,7 +230,8 @@ def _probabilities(logits, example, chunk, p):
 
 
 @_compiled
-def _focal_weights(u, power, floor):
+def _to_weights(u, power, floor):
+    """Uncertainties `u` become `floor + u^power`."""
     if power == _ONE:
         for i in range(CHUNK):
             u[i] += floor
@@ -314,267 +243,193 @@ def _focal_weights(u, power, floor):
             u[i] = floor + u[i] ** power
 
 
-@_compiled
-def _focal_tile(logits, place, focal, first, width, lanes, factor):
-    """Fill the focal weights `[positions, lanes]` of the examples that `_mark_positives` takes."""
-    kind, power, floor = focal
-    members, batch, nodes = logits.shape
-    p = np.full((members, CHUNK), _HALF, dtype=np.float32)
-    u = np.empty(CHUNK, dtype=np.float32)
-    scratch = np.empty(CHUNK, dtype=np.float32)
-    # Zeros, because nothing fills the lanes that hold no example.
-    block = np.zeros((CHUNK, len(lanes)), dtype=np.float32)
-    for start in range(0, nodes, CHUNK):
-        chunk = slice(start, min(start + CHUNK, nodes))
-        for lane in range(min(width, batch - first)):
-            _probabilities(logits, first + lane, chunk, p)
-            _uncertainty(kind, p, scratch, u)
-            _focal_weights(u, np.float32(power), np.float32(floor))
-            for repeat in range(lane, len(lanes) - len(lanes) % width, width):
-                for i in range(CHUNK):
-                    block[i, repeat] = u[i]
-        places = place[chunk]
-        for i in range(places.size):
-            store(factor, places[i], load(block, i, lanes))
-
-
-# --- The loss of a tile: rows of logits in lanes, nodes in bottom-up order, a chunk of them at a time.
-# On the way up a chunk is loaded and takes up its children's maxima; on the way down it becomes
-# the slope of the loss, takes up what its parents hand down, and is stored.
+# --- The loss of rows of logits, one after another: the nodes of a row lie in one piece, so loops over
+# them become vector code; the two walks over edges go one edge at a time.
 
 
 @_compiled
-def _load_chunk(logits, order, rows, start, stop, lanes, best):
-    nodes, straight = order
-    for k in range(start, stop, len(lanes)):
-        # Positions whose nodes follow each other, as nearly all do in trees, come as a square.
-        if straight[k] >= len(lanes):
-            for lane in range(len(lanes)):
-                place = rows[lane] * logits.shape[1] + nodes[k]
-                prefetch(logits, place + AHEAD)
-                store(best, k + lane, load_at(logits, place, lanes))
-            transpose(best, k, lanes)
-        else:
-            for lane in range(len(lanes)):
-                row = logits[rows[lane]]
-                for i in range(k, min(k + len(lanes), stop)):
-                    best[i, lane] = row[nodes[i]]
+def first_fault(targets, children, parents):
+    """First example `[nodes]` that holds anything but 0 and 1 or is not closed; −1 if none."""
+    for b in range(targets.shape[0]):
+        y = targets[b]
+        wrong = 0
+        for j in range(y.size):
+            wrong += not (y[j] == 0 or y[j] == 1)
+        for e in range(children.size):
+            wrong += y[children[e]] > y[parents[e]]
+        if wrong:
+            return b
+    return -1
 
 
 @_compiled
-def _pass_up(start, stop, down, positive, lanes, best, taken, own):
-    """Maximum over agreeing descendants, and where it came from.
+def class_weights(nodes, batch, positive, negative, evaluated):
+    """`[2, nodes]`: what negatives and positives weigh, before any weight of the example.
 
-    Of every edge `taken` notes in which lanes the parent's maximum came along it, and `own` of
-    every position in which lanes it is the position's own.
+    Empty `positive`, `negative` and `evaluated` stand for 1 everywhere. The average over the batch
+    is part of the weights.
     """
-    first_child, children, parents, slots = down
-    for k in range(start, stop):
-        value = load(best, k, lanes)
-        for edge in range(first_child[k], first_child[k + 1]):
-            child = children[edge]
-            offer = load(best, child, lanes)
-            agree = mask_of(~(positive[k] ^ positive[child]), lanes)
-            take = both(agree, larger(offer, value))
-            value = where(take, offer, value)
-            taken[slots[edge]] = bits_of(take)
-        store(best, k, value)
-        own[k] = _ALL_LANES
-    # Of several edges that were taken one after the other, the last brought the maximum. One loop
-    # over the edges of all parents, because many short ones would end unforeseen by the processor.
-    parent, free = np.uint32(stop), _ALL_LANES
-    for edge in range(np.int64(first_child[stop]) - 1, np.int64(first_child[start]) - 1, -1):
-        free = free if parents[edge] == parent else _ALL_LANES
-        parent = parents[edge]
-        final = np.uint16(taken[slots[edge]] & free)
-        taken[slots[edge]] = final
-        free = np.uint16(free & ~final)
-        own[parent] = free
+    weights = np.full((2, nodes), _ONE / np.float32(batch), dtype=np.float32)
+    for j in range(nodes):
+        if negative.size:
+            weights[0, j] *= negative[j]
+        if positive.size:
+            weights[1, j] *= positive[j]
+        if evaluated.size and not evaluated[j]:
+            weights[0, j] = weights[1, j] = _ZERO
+    return weights
 
 
 @_compiled
-def _signed_weights(start, stop, weights, positive, factor, lanes, signed):
-    """One number for each position and lane that says all the loss needs beside the logit.
+def _signed_weights(y, weights, factor, signed):
+    """One number for each node that says all the loss needs beside the logit.
 
     Its magnitude is the weight, its sign + for negative targets and − for positive ones, also where
     the weight is 0.
     """
-    for k in range(start, stop):
-        positives = mask_of(positive[k], lanes)
-        weight = where(positives, splat(-weights[1, k], lanes), splat(weights[0, k], lanes))
-        if factor.size:
-            weight = multiply(weight, load(factor, k, lanes))
-        store(signed, k - start, weight)
+    for j in range(y.size):
+        signed[j] = -weights[1, j] if y[j] != 0 else weights[0, j]
+    if factor.size:
+        for j in range(y.size):
+            signed[j] *= factor[j]
 
 
 @_compiled
-def _loss_and_slope(signed, lanes, best, losses, total):
-    """Add the weighted losses of a chunk; `best`, coherent logits, becomes its derivative by them.
+def _positives(y, children, parents, nodes, edges):
+    """List the positive nodes, and the edges between them; how many these are."""
+    node_count = edge_count = 0
+    for j in range(y.size):
+        if y[j]:
+            nodes[node_count] = j
+            node_count += 1
+    for e in range(children.size):
+        if y[children[e]]:  # and so its parent
+            edges[0, edge_count] = children[e]
+            edges[1, edge_count] = parents[e]
+            edge_count += 1
+    return node_count, edge_count
+
+
+@_compiled
+def _pass_up(children, parents, count, itself, best, source):
+    """Parents take the values of larger children, and note whose it was.
+
+    One loop over the edges of all parents, and no branch in it: whether a child is larger, or the
+    last of its parent, no processor can foresee. `itself`, the numbers from 0, only keeps the
+    compiler from making a branch after all: it does where it need not load what it selects.
+    """
+    for e in range(count):
+        child, parent = children[e], parents[e]
+        larger = best[child] > best[parent]
+        best[parent] = best[child] if larger else best[parent]
+        source[parent] = itself[child] if larger else source[parent]
+
+
+@_compiled
+def _cost_and_slope(signed, values, costs):
+    """Weighted losses of a row; `values`, coherent logits, become the derivatives by them.
 
     With `a` the coherent logit, negated for positive targets, and `s` the signed weight, these are
     `|s| softplus(a)` and `s sigmoid(a)`.
     """
-    # Flat slices, because numba's test for negative indices would stand in the way of vector code.
-    values, flat_losses = best.reshape(-1), losses.reshape(-1)
-    weights = signed.reshape(-1)[: values.size]
     for i in range(values.size):
-        s, x = weights[i], values[i]
+        s, x = signed[i], values[i]
         a = -x if np.float32(s).view(np.int32) < 0 else x
         e = exp_of_negative(-abs(a))
-        flat_losses[i] = abs(s) * ((_ZERO if a < _ZERO else a) + log_one_plus(e))
+        costs[i] = abs(s) * ((_ZERO if a < _ZERO else a) + log_one_plus(e))
         values[i] = s * ((e if a < _ZERO else _ONE) / (_ONE + e))
-    part = splat(_ZERO, lanes)
-    for k in range(best.shape[0]):
-        part = add(part, load(losses, k, lanes))
-    store(losses, 0, part)
-    for lane in range(len(lanes)):
-        total[lane] += losses[0, lane]
 
 
 @_compiled
-def _hand_down(start, stop, up, taken, lanes, slope):
-    """Every node adds the slopes of those parents whose maximum came from it."""
-    first_parent, parents = up
-    zero = splat(_ZERO, lanes)
-    for k in range(stop - 1, start - 1, -1):
-        value = load(slope, k, lanes)
-        for slot in range(first_parent[k], first_parent[k + 1]):
-            from_here = mask_of(taken[slot], lanes)
-            value = add(value, where(from_here, load(slope, parents[slot], lanes), zero))
-        store(slope, k, value)
+def _sum(values):
+    """Sum by halves, which is exact to a few digits of float32, in an order all machines share."""
+    count = values.size
+    while count > 1:
+        half = (count + 1) // 2
+        upper = values[half:count]
+        for i in range(upper.size):
+            values[i] += upper[i]
+        count = half
+    return values[0]
 
 
 @_compiled
-def _store_chunk(order, rows, start, stop, own, slope, lanes, square, gradient):
-    nodes, straight = order
-    zero = splat(_ZERO, lanes)
-    for first in range(start, stop, len(lanes)):
-        last = min(first + len(lanes), stop)
-        for k in range(first, last):
-            # What came from a child has been handed down to it.
-            store(square, k - first, where(mask_of(own[k], lanes), load(slope, k, lanes), zero))
-        if straight[first] >= len(lanes):
-            transpose(square, 0, lanes)
-            for lane in range(len(lanes)):
-                if rows[lane] >= 0:
-                    place = rows[lane] * gradient.shape[1] + nodes[first]
-                    prefetch(gradient, place - AHEAD)
-                    store_at(gradient, place, load(square, lane, lanes))
-        else:
-            for lane in range(len(lanes)):
-                if rows[lane] >= 0:
-                    row = gradient[rows[lane]]
-                    for k in range(first, last):
-                        row[nodes[k]] = square[k - first, lane]
+def _hand_down(children, parents, source, slope, gradient):
+    """Every node adds the slopes of those parents whose maximum it brought, and keeps its own."""
+    for e in range(children.size):
+        child, parent = children[e], parents[e]
+        slope[child] += slope[parent] if source[parent] == child else _ZERO
+    for j in range(gradient.size):
+        gradient[j] = slope[j] if source[j] == j else _ZERO
 
 
 @_compiled
-def _rows_of_tile(members, batch, width, block, group, lanes, rows):
-    """Row of the logits `[members · batch, nodes]` in each lane; −1 where there is none."""
-    per_tile = len(lanes) // width
-    for lane in range(len(lanes)):
-        member, example = group * per_tile + lane // width, block * width + lane % width
-        there = lane < per_tile * width and member < members and example < batch
-        rows[lane] = member * batch + example if there else -1
+def rows(logits, targets, edges, weights, factor, first, last, losses, gradient):
+    """Losses `[members, batch]` of examples `first` to `last`, and their gradient unless empty.
 
+    Args:
+        logits: `[members, batch, nodes]`.
+        targets: `[batch, nodes]`, 0 or 1.
+        edges: what `EdgePlan` has.
+        weights: `[2, nodes]`, of negatives and positives.
+        factor: `[batch, nodes]`, or `[1, 0]` for 1 everywhere.
+        first: example.
+        last: example after the last.
+        losses: filled.
+        gradient: `[members, batch, nodes]`, filled, or empty.
 
-@_compiled
-def tiles(logits, targets, edges, weights, focal, lanes, width, first, last, losses, gradient):
-    """Losses of tiles `first` to `last`, and their rows of the gradient unless it is empty.
-
-    A tile holds a block of `width` examples for each of `len(lanes) // width` members. The tiles of
-    a block follow each other, and share what they hold of its examples.
     """
-    place, order, down, up = edges
-    members, batch, nodes = logits.shape
-    flat_logits = logits.reshape(members * batch, nodes)
-    flat_gradient = gradient.reshape(-1, nodes)
-    groups = -(-members // (len(lanes) // width))
-    rows = np.empty(len(lanes), dtype=np.int64)
-    positive = np.empty(nodes, dtype=np.uint16)
-    factor = np.empty((nodes if focal[0] else 0, len(lanes)), dtype=np.float32)
-    best = np.empty((nodes, len(lanes)), dtype=np.float32)
-    taken = np.empty(up[1].size, dtype=np.uint16)
-    own = np.empty(nodes, dtype=np.uint16)
-    signed = np.empty((CHUNK, len(lanes)), dtype=np.float32)
-    block_of_chunk = np.empty((CHUNK, len(lanes)), dtype=np.float32)
-    total = np.empty(len(lanes), dtype=np.float64)
-    for tile in range(first, last):
-        block, group = tile // groups, tile % groups
-        if tile == first or group == 0:
-            _mark_positives(targets, place, block * width, width, lanes, positive)
-            if focal[0]:
-                _focal_tile(logits, place, focal, block * width, width, lanes, factor)
-        _rows_of_tile(members, batch, width, block, group, lanes, rows)
-        # Lanes without a row repeat the first; nothing reads what comes of them.
-        sources = np.maximum(rows, rows[0])
-        for start in range(0, nodes, CHUNK):
-            stop = min(start + CHUNK, nodes)
-            _load_chunk(flat_logits, order, sources, start, stop, lanes, best)
-            _pass_up(start, stop, down, positive, lanes, best, taken, own)
-        total[:] = 0
-        for start in range((nodes - 1) // CHUNK * CHUNK, -1, -CHUNK):
-            stop = min(start + CHUNK, nodes)
-            _signed_weights(start, stop, weights, positive, factor, lanes, signed)
-            _loss_and_slope(signed, lanes, best[start:stop], block_of_chunk, total)
-            if flat_gradient.size:
-                _hand_down(start, stop, up, taken, lanes, best)
-                _store_chunk(
-                    order, rows, start, stop, own, best, lanes, block_of_chunk, flat_gradient
-                )
-        losses[tile] = 0
-        for lane in range(len(lanes)):
-            if rows[lane] >= 0:
-                losses[tile] += total[lane]
-
-
-# --- Whole batches.
+    up, down = edges
+    members, _, nodes = logits.shape
+    best = np.empty(nodes, dtype=np.float32)
+    costs = np.empty(nodes, dtype=np.float32)
+    signed = np.empty(nodes, dtype=np.float32)
+    source = np.empty(nodes, dtype=np.uint32)
+    itself = np.arange(nodes).astype(np.uint32)
+    positive = np.empty(nodes, dtype=np.uint32)
+    inner = np.empty((2, up[0].size), dtype=np.uint32)
+    for b in range(first, last):
+        _signed_weights(targets[b], weights, factor[b % len(factor)], signed)
+        positives, inners = _positives(targets[b], up[0], up[1], positive, inner)
+        for m in range(members):
+            best[:], source[:] = logits[m, b], itself
+            _pass_up(up[0], up[1], up[0].size, itself, best, source)
+            # That is right for negative nodes, below which all are negative. Positive ones, few,
+            # start anew: they take values from positive children alone.
+            for i in range(positives):
+                best[positive[i]], source[positive[i]] = logits[m, b, positive[i]], positive[i]
+            _pass_up(inner[0], inner[1], inners, itself, best, source)
+            _cost_and_slope(signed, best, costs)
+            losses[m, b] = _sum(costs)
+            if gradient.size:
+                _hand_down(down[0], down[1], source, best, gradient[m, b])
 
 
 @_compiled
-def layout(members, batch, lanes):
-    """Examples side by side in a tile, and number of tiles."""
-    blocks = -(-batch // len(lanes))
-    width = -(-batch // blocks)
-    return width, blocks * -(-members // (len(lanes) // width))
-
-
-@_compiled
-def total(losses):
-    """Sum in order."""
-    return losses.sum()
-
-
-@_compiled
-def whole_loss(logits, targets, edges, positive, negative, evaluated, focal, lanes, gradient):
-    """Loss of a batch on one thread, in one call, and its gradient unless that is empty."""
-    members, batch = logits.shape[:2]
-    width, count = layout(members, batch, lanes)
-    weights = class_weights(edges[0], batch, positive, negative, evaluated)
-    losses = np.empty(count, dtype=np.float64)
-    tiles(logits, targets, edges, weights, focal, lanes, width, 0, count, losses, gradient)
-    return total(losses)
-
-
-@_compiled
-def maximum_over_descendants(scores, edges, lanes, first, last, out):
+def maximum_over_descendants(scores, edges, first, last, out):
     """Rows `first` to `last` of `[rows, nodes]` coherent scores."""
-    place, order, down, up = edges
-    nodes = place.size
-    best = np.empty((nodes, len(lanes)), dtype=np.float32)
-    positive = np.zeros(nodes, dtype=np.uint16)
-    taken = np.empty(up[1].size, dtype=np.uint16)
-    own = np.empty(nodes, dtype=np.uint16)
-    rows = np.empty(len(lanes), dtype=np.int64)
-    for row in range(first, last, len(lanes)):
-        for lane in range(len(lanes)):
-            rows[lane] = min(row + lane, last - 1)
+    children, parents = edges[0]
+    source = np.empty(scores.shape[1], dtype=np.uint32)
+    itself = np.arange(scores.shape[1]).astype(np.uint32)
+    for row in range(first, last):
+        out[row] = scores[row]
+        _pass_up(children, parents, children.size, itself, out[row], source)
+
+
+@_compiled
+def focal_weights(logits, focal, first, last, out):
+    """Examples `first` to `last` of `[batch, nodes]` focal weights `floor + u^power`."""
+    kind, power, floor = focal
+    members, _, nodes = logits.shape
+    p = np.full((members, CHUNK), _HALF, dtype=np.float32)
+    u = np.empty(CHUNK, dtype=np.float32)
+    scratch = np.empty(CHUNK, dtype=np.float32)
+    for b in range(first, last):
         for start in range(0, nodes, CHUNK):
-            stop = min(start + CHUNK, nodes)
-            _load_chunk(scores, order, rows, start, stop, lanes, best)
-            _pass_up(start, stop, down, positive, lanes, best, taken, own)
-            places, tile = order[0][start:stop], best[start:stop]
-            for lane in range(len(lanes)):
-                coherent = out[rows[lane]]
-                for i in range(places.size):
-                    coherent[places[i]] = tile[i, lane]
+            chunk = slice(start, min(start + CHUNK, nodes))
+            _probabilities(logits, b, chunk, p)
+            _uncertainty(kind, p, scratch, u)
+            _to_weights(u, np.float32(power), np.float32(floor))
+            place = out[b, chunk]
+            for i in range(place.size):
+                place[i] = u[i]
