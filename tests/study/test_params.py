@@ -103,9 +103,9 @@ def test_unknown_names_suggest_the_nearest():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- a\n- b\n", "expected a mapping of settings, found list"),
+        ("- a\n- b\n", "expected a mapping of settings, found a list"),
         ("a: [1\n", "not valid YAML"),
-        ("", "expected a mapping of settings, found NoneType"),
+        ("", "expected a mapping of settings, found nothing"),
     ],
 )
 def test_files_that_are_no_parameters(tmp_path, content, message):
@@ -391,8 +391,8 @@ def test_the_same_entry_may_be_in_several_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [1\n", r"/more\.yaml: not valid YAML"),
-        ("", r"/more\.yaml: expected a mapping of settings, found NoneType$"),
+        ("a: [1\n", r"/more\.yaml: line 2: not valid YAML"),
+        ("", r"/more\.yaml: expected a mapping of settings, found nothing$"),
         (
             "mcm: {about: a test}\n",
             r"/more\.yaml: variants: expected a mapping of names to variants$",
@@ -419,7 +419,7 @@ def test_the_same_entry_may_be_in_several_files(tmp_path):
         ),
         (
             "variants:\n  2024: {about: a test}\n",
-            r"variants.*: expected .*, found 2024",
+            r"variants: line 2: expected a name as key, found '2024'; put it in quotes$",
         ),
         (
             "variants:\n  extra: {about: a test, training: {membrs: 1}}\n",

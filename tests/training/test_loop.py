@@ -467,6 +467,7 @@ def test_saved_and_loaded_ensemble_predicts_the_same(tmp_path):
     ensemble, inputs = make_ensemble(), torch.randn(5, 4)
     ensemble.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "SHA256SUMS",
         "ensemble.json",
         "ensemble.safetensors",
     ]

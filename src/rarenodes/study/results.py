@@ -7,6 +7,17 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
+from rarenodes.folders import (
+    reading,
+    recover_folder,
+    verify_checksums,
+    write_checksums,
+    writing,
+)
+
+NODES, SEEDS, HISTORY = "nodes.parquet", "seeds.csv", "history.csv"
+PROBABILITIES = "probabilities.safetensors"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -26,13 +37,22 @@ class Results:
     probabilities: np.ndarray | None
 
     def save(self, folder: Path) -> None:
-        """Write one file for each table."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.nodes.to_parquet(folder / "nodes.parquet", index=False)
-        self.seeds.to_csv(folder / "seeds.csv", index=False)
-        self.history.to_csv(folder / "history.csv", index=False)
-        if self.probabilities is not None:
-            save_file({"test": self.probabilities}, folder / "probabilities.safetensors")
+        """Write one file for each table, and their checksums.
+
+        Raises:
+            OSError: they cannot be written.
+
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.nodes.to_parquet(folder / NODES, index=False)
+            self.seeds.to_csv(folder / SEEDS, index=False)
+            self.history.to_csv(folder / HISTORY, index=False)
+            names = [NODES, SEEDS, HISTORY]
+            if self.probabilities is not None:
+                save_file({"test": self.probabilities}, folder / PROBABILITIES)
+                names.append(PROBABILITIES)
+            write_checksums(folder, names)
 
     @classmethod
     def load(cls, folder: Path) -> "Results":
@@ -40,16 +60,23 @@ class Results:
 
         Raises:
             FileNotFoundError: the folder holds no results.
+            UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        if not (folder / "nodes.parquet").exists():
-            raise FileNotFoundError(
-                f"{folder} holds no results: run the stage train@{folder.parent.name}-{folder.name} first"
-            )
-        kept = folder / "probabilities.safetensors"
-        return cls(
-            nodes=pd.read_parquet(folder / "nodes.parquet"),
-            seeds=pd.read_csv(folder / "seeds.csv"),
-            history=pd.read_csv(folder / "history.csv"),
-            probabilities=load_file(kept)["test"] if kept.exists() else None,
-        )
+        again = f"run the stage train@{folder.parent.name}-{folder.name}"
+        recover_folder(folder)
+        if not (folder / NODES).exists():
+            raise FileNotFoundError(f"{folder} holds no results: {again} first")
+        mend = f"{again} again, with dvc repro --force or without notebook"
+        verify_checksums(folder, mend)
+        with reading(folder / NODES, mend):
+            nodes = pd.read_parquet(folder / NODES)
+        with reading(folder / SEEDS, mend):
+            seeds = pd.read_csv(folder / SEEDS)
+        with reading(folder / HISTORY, mend):
+            history = pd.read_csv(folder / HISTORY)
+        probabilities = None
+        if (folder / PROBABILITIES).exists():
+            with reading(folder / PROBABILITIES, mend):
+                probabilities = load_file(folder / PROBABILITIES)["test"]
+        return cls(nodes, seeds, history, probabilities)
