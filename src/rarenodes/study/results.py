@@ -70,13 +70,20 @@ class Results:
         mend = f"{again} again, with dvc repro --force or without notebook"
         verify_checksums(folder, mend)
         with reading(folder / NODES, mend):
-            nodes = pd.read_parquet(folder / NODES)
+            nodes = _of_seeds(pd.read_parquet(folder / NODES))
         with reading(folder / SEEDS, mend):
-            seeds = pd.read_csv(folder / SEEDS)
+            seeds = _of_seeds(pd.read_csv(folder / SEEDS))
         with reading(folder / HISTORY, mend):
-            history = pd.read_csv(folder / HISTORY)
+            history = _of_seeds(pd.read_csv(folder / HISTORY))
         probabilities = None
         if (folder / PROBABILITIES).exists():
             with reading(folder / PROBABILITIES, mend):
                 probabilities = load_file(folder / PROBABILITIES)["test"]
         return cls(nodes, seeds, history, probabilities)
+
+
+def _of_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, if it has a row per seed and something: all of them have."""
+    if "seed" not in table.columns:
+        raise ValueError("expected a column 'seed'")
+    return table
