@@ -11,11 +11,11 @@ outputs with those of the run that was not interrupted.
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +29,10 @@ seed: 1
 datasets:
   toy: {about: a small tree, source: synthetic}
 training:
-  seeds: 3
+  seeds: 2
   members: 2
-  epochs: 60
-  batch_size: 8
+  epochs: 20
+  batch_size: 32
   learning_rate: 0.005
   hidden: 32
   layers: 1
@@ -42,13 +42,9 @@ variants:
   mcm: {about: the baseline}
 evaluation: {baseline: mcm}
 """
-TRAIN = """\
-import sys
-from rarenodes.__main__ import main
-from rarenodes.training import loop
-loop.SECONDS_BETWEEN_CHECKPOINTS = 0
-sys.exit(main(["train", "toy", "mcm"]))
-"""
+TRAIN = ("train", "toy", "mcm")
+# Imports once what takes longer than such a training; every run is a process forked from there.
+FORKS = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
@@ -56,57 +52,43 @@ class Killing:
     """A command and what is compared after it.
 
     Attributes:
-        command: what is run, in the study's folder.
+        command: what is run, in the study's folder; None for the training above.
         template: the study's folder before the first run; copied for each trial.
         outputs: files and folders, relative to the study's, whose bytes are compared.
         alone: whether the command is killed without the processes that it has started.
 
     """
 
-    command: Sequence[str]
+    command: Sequence[str] | None
     template: Path
     outputs: Sequence[str]
     alone: bool = False
 
-    def start(self, folder: Path) -> subprocess.Popen:
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(REPOSITORY / "src"),
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.Popen(
-            self.command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, folder: Path) -> multiprocessing.Process:
+        process = FORKS.Process(target=_run, args=(self.command, folder))
+        process.start()
+        return process
 
     def run(self, folder: Path) -> None:
         """Run the command to its end; `RuntimeError` with its output where it fails."""
         process = self.start(folder)
-        output, _ = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(self.command)} failed:\n{output[-3000:]}")
+        process.join()
+        if process.exitcode:
+            output = _log(folder).read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"{self.command} failed:\n{output}")
 
     def kill(self, folder: Path, seconds: float) -> bool:
         """Run the command and kill it after some seconds; whether it was still running."""
         process = self.start(folder)
-        try:
-            process.communicate(timeout=seconds)
+        process.join(seconds)
+        if process.exitcode is not None:
             return False
-        except subprocess.TimeoutExpired:
-            if self.alone:
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-            # What it has started may live on, and holds the other end of the pipe.
-            process.stdout.close()
-            process.wait()
-            return True
+        if self.alone or os.getpgid(process.pid) != process.pid:
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        return True
 
     def bytes_of_outputs(self, folder: Path) -> dict[str, str]:
         """SHA-256 of every output file by its path."""
@@ -121,6 +103,26 @@ class Killing:
         }
 
 
+def _run(command: Sequence[str] | None, folder: Path) -> None:
+    """Become the command, in a session of its own."""
+    os.setsid()
+    os.chdir(folder)
+    with _log(folder).open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if command is not None:
+        os.execvp(command[0], command)
+    from rarenodes.__main__ import main
+    from rarenodes.training import loop
+
+    loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+    sys.exit(main(TRAIN))
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
 def _is_unfinished(path: Path) -> bool:
     return any(part.endswith((".partial", ".replaced")) for part in path.parts)
 
@@ -130,7 +132,7 @@ def small_training(folder: Path) -> Killing:
     (folder / "params.yaml").write_text(PARAMS)
     command = (sys.executable, "-m", "rarenodes")
     Killing((*command, "prepare", "toy"), folder, ["data"]).run(folder)
-    return Killing((sys.executable, "-c", TRAIN), folder, ["results"])
+    return Killing(None, folder, ["results"])
 
 
 def try_killing(killing: Killing, kills: int, rng: random.Random, scratch: Path) -> list[str]:
@@ -187,6 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if bool(given.command) != (given.study is not None):
         parser.error("a command needs --study, and --study a command")
+    os.environ |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY / "src"),
+        "OMP_NUM_THREADS": "1",
+    }
+    FORKS.set_forkserver_preload(["rarenodes.__main__", "rarenodes.stages.train"])
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if given.command:

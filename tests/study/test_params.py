@@ -8,6 +8,7 @@ import yaml
 
 from rarenodes.datasets import load_dataset
 from rarenodes.settings import SettingsError
+from rarenodes.study import params
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.training.variants import VariantSettings, build_loss
 
@@ -208,6 +209,20 @@ def test_a_checkpoint_depends_on_the_data_the_root_seed_and_the_run(tmp_path):
         checkpoint_with(tmp_path, run=("toy_limited", "mcm", 0)),
     }
     assert len(keys) == 6
+
+
+def test_a_checkpoint_depends_on_the_code_and_on_the_libraries(tmp_path, monkeypatch):
+    keys = {checkpoint_with(tmp_path)}
+    with monkeypatch.context() as edited:
+        edited.setattr(params, "CODE_DIGEST", "of an edited loop")
+        keys.add(checkpoint_with(tmp_path))
+    with monkeypatch.context() as other:
+        other.setattr(params, "version", lambda package: "2.0" if package == "torch" else "1.0")
+        keys.add(checkpoint_with(tmp_path))
+        other.setattr(params, "version", lambda package: "1.0")
+        keys.add(checkpoint_with(tmp_path))
+    assert len(keys) == 4
+    assert checkpoint_with(tmp_path) in keys
 
 
 def test_every_setting_is_known_to_be_a_part_of_a_run_or_none():
