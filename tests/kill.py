@@ -173,6 +173,11 @@ def try_killing(killing: Killing, kills: int, rng: random.Random, scratch: Path)
             problems.append(f"kill {trial}, after {after:.2f} s: differ: {sorted(different)}")
         if list(folder.glob("scratch/checkpoints/*")):
             problems.append(f"kill {trial}, after {after:.2f} s: checkpoints are left")
+        print(
+            "\n".join(f"PROBLEM {p}" for p in problems if p.startswith(f"kill {trial},"))
+            or "equal",
+            flush=True,
+        )
         shutil.rmtree(folder)
     print(f"{interrupted} kills, {len(problems)} problems")
     return problems
@@ -203,7 +208,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (scratch / "template").mkdir()
             killing = small_training(scratch / "template")
         problems = try_killing(killing, given.kills, random.Random(given.seed), scratch)
-    print("\n".join(problems))
     return min(len(problems), 1)
 
 
