@@ -87,9 +87,17 @@ def test_missing_key():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"learning_rate": "1e-3"}, "learning_rate: expected a valid number, found '1e-3'"),
+        (
+            {"learning_rate": "1e-3"},
+            "learning_rate: expected a valid number, found '1e-3', a text: write numbers without "
+            "quotes, and powers of ten like 1.0e-3",
+        ),
         ({"learning_rate": None}, "learning_rate: expected a valid number, found None"),
-        (variant(epochs="3"), "epochs: expected a valid integer, found '3'"),
+        (
+            variant(epochs="3"),
+            "epochs: expected a valid integer, found '3', a text: write numbers without "
+            "quotes, and powers of ten like 1.0e-3",
+        ),
         (variant(epochs=3.0), "epochs: expected a valid integer, found 3.0"),
         (variant(epochs=True), "epochs: expected a valid integer, found True"),
         (variant(resume="no"), "resume: expected a valid boolean, found 'no'"),

@@ -1,10 +1,17 @@
 """Typed settings, and errors about them that say what, where, expected, and the mend."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+# What is shown of a value that was found: enough to know it by.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlong, _SHOWN.maxlevel = 60, 60, 40, 3
+# Names that are listed or looked for a near one among, and the longest name to look for.
+MOST_NAMES, LONGEST_NAME = 1000, 100
 
 
 class Settings(BaseModel):
@@ -39,32 +46,59 @@ def read_settings(kind: type[S], values: Mapping[str, Any], where: str) -> S:
         raise SettingsError("\n".join(lines)) from None
 
 
+def shown(value: Any) -> str:
+    """A value as it is written in a message: on one line, and shortened where it is long."""
+    text = _SHOWN.repr(value)
+    return text if text.isprintable() else repr(text)
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], where: str) -> SettingsError:
     """The error for a name that is none of the known ones, with the nearest of them."""
     known = list(known)
-    return SettingsError(f"{where}: unknown {what} {name!r}{_suggestion(name, known)}")
+    return SettingsError(f"{where}: unknown {what} {shown(name)}{_suggestion(name, known)}")
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(map(repr, known))}"
+    if len(name) <= LONGEST_NAME:  # comparing long texts takes time, and they are no slip of a key
+        near = difflib.get_close_matches(name, known[:MOST_NAMES], n=1, cutoff=0.5)
+        if near:
+            return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(map(repr, known[:MOST_NAMES]))}"
 
 
 def _explain(fault: Mapping[str, Any], kind: type[Settings], where: str) -> str:
-    path = [str(part) for part in fault["loc"]]
+    path = [_key(part) for part in fault["loc"]]
     if fault["type"] == "extra_forbidden":
         known = _known_keys(kind, fault["loc"][:-1])
         parent = ": ".join([where, *([".".join(path[:-1])] if path[:-1] else [])])
-        return f"{parent}: unknown key {path[-1]!r}{_suggestion(path[-1], known)}"
+        key = str(fault["loc"][-1])
+        return f"{parent}: unknown key {shown(key)}{_suggestion(key, known)}"
     at = ": ".join([where, *([".".join(path)] if path else [])])
     if fault["type"] == "missing":
         return f"{at}: missing; it is required"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = " ".join(message.split())
     if fault["type"] == "value_error":
         return f"{at}: {message}"
-    return f"{at}: expected {message}, found {fault['input']!r}"
+    return f"{at}: expected {message}, found {shown(fault['input'])}{_hint(fault)}"
+
+
+def _key(part: str | int) -> str:
+    """A part of a setting's path; quoted where it is no plain name."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= LONGEST_NAME else shown(text)
+
+
+def _hint(fault: Mapping[str, Any]) -> str:
+    """YAML takes `1e-3` for a text, which looks like a number to everybody else."""
+    found = fault["input"]
+    if fault["type"] not in ("float_type", "int_type") or not isinstance(found, str):
+        return ""
+    try:
+        float(found)
+    except ValueError:
+        return ""
+    return ", a text: write numbers without quotes, and powers of ten like 1.0e-3"
 
 
 def _known_keys(kind: type[BaseModel], path: Sequence[str | int]) -> list[str]:

@@ -8,6 +8,7 @@ import yaml
 
 from rarenodes.datasets import load_dataset
 from rarenodes.settings import SettingsError
+from rarenodes.study import params
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.training.variants import VariantSettings, build_loss
 
@@ -103,9 +104,9 @@ def test_unknown_names_suggest_the_nearest():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- a\n- b\n", "expected a mapping of settings, found list"),
+        ("- a\n- b\n", "expected a mapping of settings, found a list"),
         ("a: [1\n", "not valid YAML"),
-        ("", "expected a mapping of settings, found NoneType"),
+        ("", "expected a mapping of settings, found nothing"),
     ],
 )
 def test_files_that_are_no_parameters(tmp_path, content, message):
@@ -208,6 +209,20 @@ def test_a_checkpoint_depends_on_the_data_the_root_seed_and_the_run(tmp_path):
         checkpoint_with(tmp_path, run=("toy_limited", "mcm", 0)),
     }
     assert len(keys) == 6
+
+
+def test_a_checkpoint_depends_on_the_code_and_on_the_libraries(tmp_path, monkeypatch):
+    keys = {checkpoint_with(tmp_path)}
+    with monkeypatch.context() as edited:
+        edited.setattr(params, "CODE_DIGEST", "of an edited loop")
+        keys.add(checkpoint_with(tmp_path))
+    with monkeypatch.context() as other:
+        other.setattr(params, "version", lambda package: "2.0" if package == "torch" else "1.0")
+        keys.add(checkpoint_with(tmp_path))
+        other.setattr(params, "version", lambda package: "1.0")
+        keys.add(checkpoint_with(tmp_path))
+    assert len(keys) == 4
+    assert checkpoint_with(tmp_path) in keys
 
 
 def test_every_setting_is_known_to_be_a_part_of_a_run_or_none():
@@ -391,8 +406,8 @@ def test_the_same_entry_may_be_in_several_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [1\n", r"/more\.yaml: not valid YAML"),
-        ("", r"/more\.yaml: expected a mapping of settings, found NoneType$"),
+        ("a: [1\n", r"/more\.yaml: line 2: not valid YAML"),
+        ("", r"/more\.yaml: expected a mapping of settings, found nothing$"),
         (
             "mcm: {about: a test}\n",
             r"/more\.yaml: variants: expected a mapping of names to variants$",
@@ -419,7 +434,7 @@ def test_the_same_entry_may_be_in_several_files(tmp_path):
         ),
         (
             "variants:\n  2024: {about: a test}\n",
-            r"variants.*: expected .*, found 2024",
+            r"variants: line 2: expected a name as key, found '2024'; put it in quotes$",
         ),
         (
             "variants:\n  extra: {about: a test, training: {membrs: 1}}\n",

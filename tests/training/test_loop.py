@@ -2,18 +2,22 @@
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
+from rarenodes import folders
 from rarenodes.datasets import load_dataset
+from rarenodes.folders import UnreadableFile
 from rarenodes.loss.coherent import Focal, RareNodeLoss
 from rarenodes.loss.conditional import ConditionalLoss
 from rarenodes.loss.output import Output
 from rarenodes.loss.schedules import Schedule
 from rarenodes.loss.uncertainty import mutual_information
-from rarenodes.training import loop
+from rarenodes.training import checkpoints, loop
 from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.loop import (
     Budget,
@@ -179,6 +183,119 @@ def test_a_finished_run_is_not_trained_again(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(loop._Run, "train_epoch", None)
     again = train_ensemble(dataset, loss, budget(), STREAMS, tmp_path)
     assert torch.equal(first.ensemble.weights[-1], again.ensemble.weights[-1])
+
+
+def flip_last_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("damaged", "first_epoch"), [(["3"], 2), (["2", "3"], 0)])
+def test_training_goes_on_from_the_last_whole_checkpoint(
+    dataset, tmp_path, monkeypatch, interrupted, caplog, damaged, first_epoch
+):
+    loss = RareNodeLoss(dataset.hierarchy)
+    whole = train_ensemble(dataset, loss, budget(epochs=5), STREAMS)
+    interrupted(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+    for epoch in damaged:
+        flip_last_byte(tmp_path / f"epoch-{epoch}.safetensors")
+
+    train_epoch, epochs = loop._Run.train_epoch, []
+
+    def noted(run, epoch, order):
+        epochs.append(epoch)
+        return train_epoch(run, epoch, order)
+
+    monkeypatch.setattr(loop._Run, "train_epoch", noted)
+    resumed = train_ensemble(dataset, loss, budget(epochs=5), STREAMS, tmp_path)
+    assert epochs == list(range(first_epoch, 5))
+    assert_same_run(whole, resumed)
+    warnings = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == len(damaged)
+    assert "its checksum is not the one it was stored with; training goes on" in warnings[0]
+
+
+def test_a_checkpoint_of_other_networks_is_not_resumed(dataset, tmp_path, caplog):
+    loss = RareNodeLoss(dataset.hierarchy)
+    whole = train_ensemble(dataset, loss, budget(hidden=7), STREAMS)
+    train_ensemble(dataset, loss, budget(), STREAMS, tmp_path)
+    assert_same_run(whole, train_ensemble(dataset, loss, budget(hidden=7), STREAMS, tmp_path))
+    assert "it is of other networks than those that are trained" in caplog.text
+
+
+def test_two_at_once_train_one_after_the_other(dataset, tmp_path, monkeypatch):
+    loss = RareNodeLoss(dataset.hierarchy)
+    whole = train_ensemble(dataset, loss, budget(), STREAMS)
+    train_epoch, epochs = loop._Run.train_epoch, []
+    second_waits = threading.Event()
+
+    class Waits(logging.Handler):
+        def emit(self, record):
+            if "waiting for process" in record.getMessage():
+                second_waits.set()
+
+    def slow(run, epoch, order):
+        epochs.append(epoch)
+        assert second_waits.wait(60)  # the first does not end before the second has begun
+        return train_epoch(run, epoch, order)
+
+    monkeypatch.setattr(loop._Run, "train_epoch", slow)
+    monkeypatch.setattr(folders.log, "handlers", [Waits()])
+    monkeypatch.setattr(folders.log, "level", logging.DEBUG)
+    arguments = (dataset, loss, budget(), STREAMS, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(train_ensemble, *arguments) for _ in range(2)]
+        both = [run.result() for run in runs]
+    # The second finds the first one's last checkpoint, and has nothing left to do.
+    assert epochs == [0, 1, 2]
+    for run in both:
+        assert_same_run(whole, run)
+
+
+def test_a_full_disk_stops_with_one_line_and_a_rerun_goes_on(dataset, tmp_path, monkeypatch):
+    loss = RareNodeLoss(dataset.hierarchy)
+    whole = train_ensemble(dataset, loss, budget(), STREAMS)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    save_file, saved = checkpoints.save_file, []
+
+    def full_at_the_second(*arguments, **named):
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(save_file(*arguments, **named))
+
+    with monkeypatch.context() as full:
+        full.setattr(checkpoints, "save_file", full_at_the_second)
+        with pytest.raises(
+            OSError, match=r"epoch-2\.safetensors: cannot be written: No space left"
+        ):
+            train_ensemble(dataset, loss, budget(), STREAMS, tmp_path)
+    assert [path.name for path in tmp_path.glob("epoch*")] == ["epoch-1.safetensors"]
+    assert_same_run(whole, train_ensemble(dataset, loss, budget(), STREAMS, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["ensemble.safetensors", "ensemble.json"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_damaged_ensemble_says_so(tmp_path, name, listed):
+    make_ensemble().save(tmp_path)
+    if not listed:
+        (tmp_path / "SHA256SUMS").unlink()
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    with pytest.raises(UnreadableFile) as error:
+        Ensemble.load(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / name}: cannot be read: ")
+    assert str(error.value).endswith("; train again, with training.keep_ensembles on")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_networks_and_description_of_two_ensembles_are_told_apart(tmp_path):
+    make_ensemble().save(tmp_path)
+    (tmp_path / "SHA256SUMS").unlink()
+    description = json.loads((tmp_path / "ensemble.json").read_text())
+    description["networks"] += 1
+    (tmp_path / "ensemble.json").write_text(json.dumps(description))
+    with pytest.raises(UnreadableFile, match=r"not of the networks that ensemble\.json describes"):
+        Ensemble.load(tmp_path)
 
 
 def test_non_finite_loss_names_run_and_step(dataset):
@@ -561,6 +678,7 @@ def test_saved_and_loaded_ensemble_predicts_the_same(tmp_path):
     ensemble, inputs = make_ensemble(), torch.randn(5, 4)
     ensemble.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "SHA256SUMS",
         "ensemble.json",
         "ensemble.safetensors",
     ]

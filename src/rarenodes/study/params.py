@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 from pydantic import Field
 
 from rarenodes.datasets import options_of, source_names
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.settings import Settings, SettingsError, read_settings, unknown_name
+from rarenodes.settings import Settings, SettingsError, read_settings, shown, unknown_name
+from rarenodes.study.yaml_files import read_yaml
+from rarenodes.training.checkpoints import CODE_DIGEST
 from rarenodes.training.loop import Budget
 from rarenodes.training.variants import VariantSettings
 
@@ -58,8 +59,8 @@ class TrainingSettings(Budget):
 
     """
 
-    seeds: int = Field(gt=0)
-    threads: int = Field(default=2, gt=0)
+    seeds: int = Field(gt=0, le=10_000)
+    threads: int = Field(default=2, gt=0, le=1024)
     keep_probabilities: bool = True
     keep_ensembles: bool = False
 
@@ -80,7 +81,7 @@ class EvaluationSettings(Settings):
 
     baseline: str
     contrasts: dict[str, str] = Field(default_factory=dict)
-    resamples: int = Field(default=1000, gt=0)
+    resamples: int = Field(default=1000, gt=0, le=1_000_000)
     confidence: float = Field(default=0.95, gt=0, lt=1)
     equivalence: float = Field(default=0.01, ge=0)
     rarity_counted_in: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
@@ -126,7 +127,7 @@ class Parameters(Settings):
 
     """
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
     data: str = "data"
     datasets: dict[str, DatasetSettings] = Field(min_length=1)
     stages: list[str] = Field(
@@ -154,7 +155,7 @@ class Study:
     def __init__(self, params: Path | str = "params.yaml"):
         self.params_file = Path(params)
         self.folder = self.params_file.parent
-        values = _read_yaml(self.params_file)
+        values = read_yaml(self.params_file)
         # A list names variants of the catalogue; a mapping defines them here.
         self._named = values.pop("variants") if isinstance(values.get("variants"), list) else None
         self.parameters = read_settings(Parameters, values, str(params))
@@ -247,6 +248,8 @@ class Study:
     def checkpoint(self, dataset: Dataset, name: str, variant: str, seed: int) -> Path:
         """Scratch folder of an unfinished run, keyed by all that the run depends on."""
         parts = {
+            "code": CODE_DIGEST,
+            "versions": [version(package) for package in PACKAGES],
             "data": dataset.checksum(),
             "variant": self.variant(variant).model_dump(exclude=NO_PART_OF_A_LOSS),
             "training": self.training(name, variant).model_dump(exclude=NO_PART_OF_A_RUN),
@@ -276,7 +279,7 @@ class Study:
         own = self.parameters.variants
         for path in self.catalogue_files:
             try:
-                variants = _read_yaml(path).get("variants")
+                variants = read_yaml(path).get("variants")
             except SettingsError as error:
                 raise SettingsError(f"{self.params_file}: catalogue: {error}") from None
             if not isinstance(variants, dict):
@@ -324,7 +327,7 @@ class Study:
                 if not NAME.fullmatch(name):
                     raise SettingsError(
                         f"{self.params_file}: {group}: expected a name of letters, digits, _ and -, "
-                        f"found {name!r}: it becomes the name of folders and stages"
+                        f"found {shown(name)}: it becomes the name of folders and stages"
                     )
         evaluation = self.parameters.evaluation
         for variant, reference in evaluation.contrasts.items():
@@ -352,17 +355,3 @@ class Study:
             read_settings(options_of(dataset.source), dataset.options, f"{where}.options")
             for variant in self.variants | self.catalogue:
                 self.training(name, variant)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file; run from a study's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise SettingsError(
-            f"{path}: expected a mapping of settings, found {type(values).__name__}"
-        )
-    return values

@@ -8,6 +8,17 @@ from jaxtyping import Float
 from numpy import ndarray
 from safetensors.numpy import load_file, save_file
 
+from rarenodes.folders import (
+    reading,
+    recover_folder,
+    verify_checksums,
+    write_checksums,
+    writing,
+)
+
+NODES, SEEDS, HISTORY = "nodes.parquet", "seeds.csv", "history.csv"
+PROBABILITIES = "probabilities.safetensors"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -32,16 +43,26 @@ class Results:
     seeds: pd.DataFrame | None = None
 
     def save(self, folder: Path) -> None:
-        """Write one file for each table, and one for probabilities."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.history.to_csv(folder / "history.csv", index=False)
-        if self.nodes is not None:
-            self.nodes.to_parquet(folder / "nodes.parquet", index=False)
-            self.seeds.to_csv(folder / "seeds.csv", index=False)
-        kept = {"test": self.test, "valid": self.valid}
-        if self.test is not None:
-            kept = {part: values for part, values in kept.items() if values is not None}
-            save_file(kept, folder / "probabilities.safetensors")
+        """Write one file for each table, one for probabilities, and their checksums.
+
+        Raises:
+            OSError: they cannot be written.
+
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.history.to_csv(folder / HISTORY, index=False)
+            names = [HISTORY]
+            if self.nodes is not None:
+                self.nodes.to_parquet(folder / NODES, index=False)
+                self.seeds.to_csv(folder / SEEDS, index=False)
+                names += [NODES, SEEDS]
+            if self.test is not None:
+                kept = {"test": self.test, "valid": self.valid}
+                kept = {part: values for part, values in kept.items() if values is not None}
+                save_file(kept, folder / PROBABILITIES)
+                names.append(PROBABILITIES)
+            write_checksums(folder, names)
 
     @classmethod
     def load(cls, folder: Path) -> "Results":
@@ -49,18 +70,31 @@ class Results:
 
         Raises:
             FileNotFoundError: the folder holds no results.
+            UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        if not (folder / "history.csv").exists():
-            raise FileNotFoundError(
-                f"{folder} holds no results: run the stage train@{folder.parent.name}-{folder.name} first"
-            )
-        kept, scored = folder / "probabilities.safetensors", folder / "nodes.parquet"
-        probabilities = load_file(kept) if kept.exists() else {}
-        return cls(
-            history=pd.read_csv(folder / "history.csv"),
-            test=probabilities.get("test"),
-            valid=probabilities.get("valid"),
-            nodes=pd.read_parquet(scored) if scored.exists() else None,
-            seeds=pd.read_csv(folder / "seeds.csv") if scored.exists() else None,
-        )
+        again = f"run the stage train@{folder.parent.name}-{folder.name}"
+        recover_folder(folder)
+        if not (folder / HISTORY).exists():
+            raise FileNotFoundError(f"{folder} holds no results: {again} first")
+        mend = f"{again} again, with dvc repro --force or without notebook"
+        verify_checksums(folder, mend)
+        with reading(folder / HISTORY, mend):
+            history = _of_seeds(pd.read_csv(folder / HISTORY))
+        probabilities, nodes, seeds = {}, None, None
+        if (folder / PROBABILITIES).exists():
+            with reading(folder / PROBABILITIES, mend):
+                probabilities = load_file(folder / PROBABILITIES)
+        if (folder / NODES).exists():
+            with reading(folder / NODES, mend):
+                nodes = _of_seeds(pd.read_parquet(folder / NODES))
+            with reading(folder / SEEDS, mend):
+                seeds = _of_seeds(pd.read_csv(folder / SEEDS))
+        return cls(history, probabilities.get("test"), probabilities.get("valid"), nodes, seeds)
+
+
+def _of_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, if it has a row per seed and something: all of them have."""
+    if "seed" not in table.columns:
+        raise ValueError("expected a column 'seed'")
+    return table

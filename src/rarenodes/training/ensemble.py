@@ -10,8 +10,12 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
+from rarenodes.folders import read_json, reading, verify_checksums, write_checksums, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.output import Output
+
+FILES = ("ensemble.safetensors", "ensemble.json")
+MEND = "train again, with training.keep_ensembles on"
 
 
 @dataclass(frozen=True)
@@ -155,30 +159,50 @@ class Ensemble(nn.Module):
         return self.output.probabilities(self(batch, dropout), hierarchy).mean(dim=0)
 
     def save(self, folder: Path) -> None:
-        """Write `ensemble.safetensors` and `ensemble.json`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `ensemble.safetensors`, `ensemble.json` and the checksums of both.
+
+        Raises:
+            OSError: they cannot be written.
+
+        """
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         if self.output.constant is not None:
             tensors["output.constant"] = self.output.constant.contiguous()
-        save_file(tensors, folder / "ensemble.safetensors")
         description = {
             "networks": len(self.weights[0]),
             "passes": self.passes,
             "output": self.output.rule,
             "shape": asdict(self.shape),
         }
-        (folder / "ensemble.json").write_text(json.dumps(description, indent=1) + "\n")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / FILES[0])
+            (folder / FILES[1]).write_text(json.dumps(description, indent=1) + "\n")
+            write_checksums(folder, FILES)
 
     @classmethod
     def load(cls, folder: Path, encoder: nn.Module | None = None) -> "Ensemble":
-        """Read what `save` wrote; the encoder, if there was one, is the caller's to build."""
-        description = json.loads((folder / "ensemble.json").read_text())
-        streams = [torch.Generator() for _ in range(description["networks"])]
-        shape = Shape(**description["shape"])
-        tensors = load_file(folder / "ensemble.safetensors")
-        output = Output(description["output"], tensors.pop("output.constant", None))
-        ensemble = cls(shape, streams, encoder, description["passes"], output)
-        ensemble.load_state_dict(tensors)
+        """Read what `save` wrote; the encoder, if there was one, is the caller's to build.
+
+        Raises:
+            UnreadableFile: a file is missing or damaged, or the two are not of the same ensemble.
+
+        """
+        verify_checksums(folder, MEND)
+        description = read_json(folder / FILES[1], MEND)
+        with reading(folder / FILES[0], MEND):
+            tensors = load_file(folder / FILES[0])
+            constant = tensors.pop("output.constant", None)
+        with reading(folder / FILES[1], MEND):
+            streams = [torch.Generator() for _ in range(description["networks"])]
+            output = Output(description["output"], constant)
+            shape = Shape(**description["shape"])
+            ensemble = cls(shape, streams, encoder, description["passes"], output)
+        with reading(folder / FILES[0], MEND):
+            expected = {name: value.shape for name, value in ensemble.state_dict().items()}
+            if {name: value.shape for name, value in tensors.items()} != expected:
+                raise ValueError(f"it is not of the networks that {FILES[1]} describes")
+            ensemble.load_state_dict(tensors)
         return ensemble
 
     def _dropout_scale(self, like: Tensor, streams: Sequence[Generator]) -> Tensor:

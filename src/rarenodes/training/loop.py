@@ -1,9 +1,9 @@
 """Training an ensemble: the loop, its random streams, checkpoints and what it reports."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,25 +12,29 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
-from safetensors.torch import load_file, save_file
+from pydantic import Field, field_validator, model_validator
 from scipy import sparse
 from torch import Generator, Tensor
 from tqdm import tqdm
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.folders import exclusive
 from rarenodes.loss.coherent import RareNodeLoss
 from rarenodes.loss.schedules import Moment
 from rarenodes.loss.uncertainty import mutual_information
 from rarenodes.randomness import numpy_stream, torch_stream
-from rarenodes.settings import Settings
+from rarenodes.settings import Settings, SettingsError
+from rarenodes.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rarenodes.training.ensemble import Ensemble, Shape
+from rarenodes.training.memory import Size, check_memory, memory_shortage_named
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # Points of the validation curves; more would cost time and show no more.
 VALIDATIONS = 8
+# What Adam keeps of every parameter.
+ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Budget(Settings):
@@ -52,17 +56,26 @@ class Budget(Settings):
 
     """
 
-    epochs: int = Field(gt=0)
+    epochs: int = Field(gt=0, le=1_000_000)
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
-    hidden: int = Field(gt=0)
-    layers: int = Field(default=2, ge=0)
+    hidden: int = Field(gt=0, le=1_000_000)
+    layers: int = Field(default=2, ge=0, le=1000)
     dropout: float = Field(default=0.7, ge=0, lt=1)
-    members: int = Field(gt=0)
+    members: int = Field(gt=0, le=100_000)
     ensemble: Literal["networks", "dropout"] = "networks"
     fit_on: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("fit_on")
+    @classmethod
+    def _each_part_once(cls, parts: list[str]) -> list[str]:
+        # Twice the same examples would be counted and trained on twice, and so would their weights.
+        twice = sorted({part for part in parts if parts.count(part) > 1})
+        if twice:
+            raise ValueError(f"expected each part once, found {', '.join(twice)} twice")
+        return parts
 
     @model_validator(mode="after")
     def _check_ensemble(self):
@@ -151,9 +164,20 @@ class TrainingError(RuntimeError):
 
 
 def choose_device(device: str) -> str:
-    """`auto` → `cuda` where there is one, else `cpu`."""
+    """`auto` → `cuda` where there is one, else `cpu`.
+
+    Raises:
+        SettingsError: `cuda` is asked for where there is none.
+
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise SettingsError(
+            "training.device: expected cuda, found no GPU that PyTorch can use; set device to auto "
+            "or cpu"
+        )
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if there else "cpu"
     return device
 
 
@@ -174,16 +198,33 @@ def train_ensemble(
         streams: the run's random streams.
         checkpoint: folder for the state at the end of an epoch, written every half minute and at
             the end; a run that finds one goes on from there, to the same result as one that was
-            never interrupted. The caller must key it by everything the run depends on.
+            never interrupted. The caller must key it by everything the run depends on, the code
+            (`rarenodes.training.checkpoints.CODE_DIGEST`) included. A second process waits until
+            the first one has ended.
 
     Raises:
         TrainingError: the loss is not finite; the message says at which step of which data set.
+        SettingsError: the device is not there, or the networks cannot fit into its memory.
+        OSError: a checkpoint cannot be written.
 
     """
     device = choose_device(budget.device)
-    features = torch.from_numpy(dataset.features).to(device)
     rows = np.concatenate([dataset.split[part] for part in budget.fit_on])
-    run = _Run.start(dataset, loss.to(device), budget, streams, features)
+    size = _size(dataset, budget, len(rows))
+    check_memory(size, device, str(streams))
+    # In silence: a message would stand in one run's notebook and not in another's.
+    alone = nullcontext()
+    if checkpoint is not None:
+        alone = exclusive(checkpoint / "lock", str(streams), logging.DEBUG)
+    with alone, memory_shortage_named(size, device, str(streams)):
+        features = torch.from_numpy(dataset.features).to(device)
+        run = _Run.start(dataset, loss.to(device), budget, streams, features)
+        return _train(run, rows, checkpoint)
+
+
+def _train(run: "_Run", rows: Int[np.ndarray, " rows"], checkpoint: Path | None) -> Trained:
+    """Every epoch that no checkpoint has behind it."""
+    budget, streams = run.budget, run.streams
     if checkpoint is not None:
         run.resume(checkpoint)
     saved_at = time.monotonic()
@@ -229,7 +270,7 @@ class _Run:
     features: Tensor
     ensemble: Ensemble
     adam: torch.optim.Adam
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
 
     @classmethod
     def start(
@@ -323,33 +364,34 @@ class _Run:
         return inputs, dense_rows(self.dataset.targets, rows).to(self.features.device)
 
     def save(self, folder: Path) -> None:
-        """Write the state; the history last and by renaming, so a half-written one is not read."""
-        folder.mkdir(parents=True, exist_ok=True)
-        epoch = len(self.history)
-        save_file(self._tensors(), folder / f"epoch-{epoch}.safetensors")
-        partial = folder / "history.json.partial"
-        partial.write_text(json.dumps(self.history))
-        partial.replace(folder / "history.json")
-        for old in folder.glob("epoch-*.safetensors"):
-            if old.name != f"epoch-{epoch}.safetensors":
-                old.unlink()
+        """Write the state."""
+        save_checkpoint(folder, Checkpoint(self.history, self._tensors()))
 
     def resume(self, folder: Path) -> None:
-        """Take up the state in `folder`, if there is one."""
-        if not (folder / "history.json").exists():
+        """Take up the newest whole state in `folder`, if there is one."""
+        found = load_checkpoint(folder, self._blank(), self.budget.epochs)
+        if found is None:
             return
-        self.history = json.loads((folder / "history.json").read_text())
-        tensors = load_file(folder / f"epoch-{len(self.history)}.safetensors")
+        self.history = found.history
         device = next(self.ensemble.parameters()).device
         for i, parameter in enumerate(self.ensemble.parameters()):
-            parameter.data.copy_(tensors[f"parameter.{i}"])
+            parameter.data.copy_(found.tensors[f"parameter.{i}"])
             self.adam.state[parameter] = {
-                key: tensors[f"{key}.{i}"].to(device) for key in ("step", "exp_avg", "exp_avg_sq")
+                key: found.tensors[f"{key}.{i}"].to(device) for key in ADAM
             }
         log.debug("resumed after epoch %d", len(self.history))
         # A resumed run leaves the log of one that was never interrupted.
         for row in self.history:
             self.report(row)
+
+    def _blank(self) -> dict[str, Tensor]:
+        """Tensors of the names and shapes that a state of this run has, without memory."""
+        tensors = {}
+        for i, parameter in enumerate(self.ensemble.parameters()):
+            blank = torch.empty_like(parameter, device="meta")
+            tensors |= {f"{key}.{i}": blank for key in ("parameter", *ADAM)}
+            tensors[f"step.{i}"] = torch.empty((), device="meta")
+        return tensors
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {}
@@ -358,6 +400,19 @@ class _Run:
             for key, value in self.adam.state[parameter].items():
                 tensors[f"{key}.{i}"] = value
         return {name: value.cpu().contiguous() for name, value in tensors.items()}
+
+
+def _size(dataset: Dataset, budget: Budget, examples: int) -> Size:
+    examples, features = min(budget.batch_size, examples), dataset.features.shape[1]
+    return Size(
+        features=features,
+        nodes=len(dataset.hierarchy),
+        hidden=budget.hidden,
+        layers=budget.layers,
+        members=budget.members,
+        batch_size=examples,
+        networks=1 if budget.ensemble == "dropout" else budget.members,
+    )
 
 
 def _is_due(epoch: int, epochs: int, times: int) -> bool:
