@@ -125,7 +125,7 @@ def rejection_table(
     *,
     repetitions: int = 1000,
     seeds: Sequence[int] = (3, 5, 10),
-    effect: float = 0.6,
+    effect: float | None = 0.6,
     level: float = 0.05,
     regimes: Mapping[str, Regime] = REGIMES,
     tests: Mapping[str, Test] = TESTS,
@@ -138,7 +138,8 @@ def rejection_table(
         repetitions: simulated comparisons, at least; a share has a standard error of at most
             `1 / (2 √repetitions)`, and of .007 where it is 5 in 100 of 1,000.
         seeds: numbers of seeds; fewer seeds are the first of more.
-        effect: how much further positives stand out in one variant, in logits, for the power.
+        effect: how much further positives stand out in one variant, in logits, for the power; None
+            for false positives alone, in half the time.
         level: of the tests.
         regimes: by name.
         tests: by name.
@@ -147,28 +148,26 @@ def rejection_table(
     Returns:
         A row per regime, number of seeds, score and test: `false_positives` and `power`, shares of the
         repetitions, `difference`, the mean of the score's differences that the power is for, and
-        `repetitions`.
+        `repetitions`. Without an effect, `power` is NaN and `difference` about 0.
 
     """
     batches = -(-repetitions // size.at_once)
-    rows = []
+    by, rows = ["seeds", "score", "test"], []
     for name, regime in regimes.items():
-        without = [_rejections(rng, regime, 0.0, seeds, level, tests, size) for _ in range(batches)]
-        with_it = [
-            _rejections(rng, regime, effect, seeds, level, tests, size) for _ in range(batches)
-        ]
-        null, real = pd.concat(without), pd.concat(with_it)
-        by = ["seeds", "score", "test"]
-        table = pd.DataFrame(
-            {
-                "false_positives": null.groupby(by, sort=False)["rejected"].mean(),
-                "power": real.groupby(by, sort=False)["rejected"].mean(),
-                "difference": real.groupby(by, sort=False)["difference"].mean(),
-            }
-        )
+        shares = {}
+        for column, shift in (("false_positives", 0.0), ("power", effect)):
+            if shift is not None:
+                of_batches = [
+                    _rejections(rng, regime, shift, seeds, level, tests, size)
+                    for _ in range(batches)
+                ]
+                by_test = pd.concat(of_batches).groupby(by, sort=False)
+                shares[column] = by_test["rejected"].mean()
+                shares["difference"] = by_test["difference"].mean()
+        table = pd.DataFrame(shares)
         rows.append(table.reset_index().assign(regime=name, repetitions=batches * size.at_once))
     order = ["regime", *by, "false_positives", "power", "difference", "repetitions"]
-    return pd.concat(rows, ignore_index=True)[order]
+    return pd.concat(rows, ignore_index=True).reindex(columns=order)
 
 
 def simulated_variants(
