@@ -152,8 +152,9 @@ def test_verdicts_survive_a_file(tmp_path):
     table = judged(rows(), RULE, ["dataset"])
     table.to_csv(tmp_path / "t.csv", index=False)
     again = verdicts_of(pd.read_csv(tmp_path / "t.csv"))
-    assert again[0] == Verdict(Word.BETTER, 0.1, True, 0.02, again[0].resolution)
+    assert again[0] == Verdict(Word.BETTER, 0.1, True, again[0].margin, again[0].resolution)
     assert again[0].resolution == pytest.approx(table["resolution"][0])
+    assert again[0].margin == pytest.approx(0.02)
     assert [v.cell() for v in again] == ["+", "+", "+"]
 
 
