@@ -28,7 +28,7 @@ def test_the_level_is_kept_whatever_the_noise_and_drawing_seeds_anew_does_not_ke
     assert (kept[[5, 10]] <= 0.07).all(), kept
     assert len(kept[[5, 10]]) == 2 * len(REGIMES) * len(SCORES)
     # The simulation can tell: the former inference fails in it.
-    assert (by_test["seeds drawn anew", 3, "seeds"] > 0.1).all()
+    assert by_test["seeds drawn anew", 3, "seeds"].mean() > 0.1
 
 
 def test_power_grows_with_seeds_where_the_noise_is_theirs():

@@ -16,7 +16,7 @@ replicates where a spread of three values happens to be small. Degrees of
 freedom are Welch and Satterthwaite's: S − 1 for the first part; for the second, as many as
 the examples that carry it are worth (`example_degrees_of_freedom`), few where all hangs on a few
 positives of rare nodes. A bootstrap that draws three seeds anew has no means to know that a spread of three
-values may be far too small, and rejects true nulls three to four times too often; `level` has the
+values may be far too small, and rejects true nulls two to four times too often; `level` has the
 figures.
 
 What no interval from here covers: other data sets, other splits, tuning.
