@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, wilcoxon
 
 from rarenodes.inference.significance import (
+    across_data_sets,
     average_ranks,
     bayesian_signed_rank,
+    data_sets_needed,
     holm,
     pairwise_table,
+    smallest_signed_rank_p,
     wilcoxon_signed_rank,
 )
 
@@ -187,3 +190,84 @@ def test_average_ranks_use_complete_data_sets_and_share_ties():
     ranks = average_ranks(TABLE)
     assert list(ranks.index) == ["rare", "mcm", "bce"]
     np.testing.assert_allclose(ranks, [1, (2.5 + 2 + 2) / 3, (2.5 + 3 + 3) / 3])
+
+
+def test_smallest_p_and_the_data_sets_it_takes_by_hand():
+    assert [smallest_signed_rank_p(n) for n in (0, 1, 2, 5, 6, 7)] == [
+        1,
+        1,
+        1 / 2,
+        1 / 16,
+        1 / 32,
+        1 / 64,
+    ]
+    # 1/32 is below 0.05; five of it are not, and 5/128 is.
+    assert data_sets_needed(1, 0.05) == 6
+    assert data_sets_needed(5, 0.05) == 8
+
+
+def test_smallest_p_is_what_the_test_gives_at_best():
+    for n in range(1, 10):
+        assert wilcoxon_signed_rank(np.arange(1.0, n + 1)).p == smallest_signed_rank_p(n)
+
+
+SEVEN = pd.DataFrame(
+    {
+        "mcm": [0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70],
+        "better": [0.13, 0.22, 0.36, 0.41, 0.55, 0.67, 0.74],
+        "worse": [0.09, 0.17, 0.28, 0.34, 0.45, 0.53, 0.62],
+    }
+)
+
+
+def across(scores, **options):
+    options = {"rope": 0.005, "samples": 2_000, **options}
+    return across_data_sets({"f1": scores}, ["mcm"], rng=np.random.default_rng(0), **options)
+
+
+def test_across_data_sets_better_is_better_and_worse_is_worse():
+    result = across(SEVEN)
+    assert result.reason is None
+    tests = result.tests.set_index("variant")
+    # Differences 3, 2, 6, 1, 5, 7, 4 hundredths; −1, −3, −2, −6, −5, −7, −8.
+    assert tests.loc["better", "median"] == pytest.approx(0.04)
+    assert tests.loc["worse", "median"] == pytest.approx(-0.05)
+    assert list(tests["rank_biserial"]) == [1, -1]
+    assert list(tests["p"]) == [1 / 64] * 2
+    assert list(tests["holm_p"]) == [2 / 64] * 2
+    assert tests.loc["better", "better"] > 0.9 > 0.1 > tests.loc["better", "worse"]
+    assert tests.loc["worse", "worse"] > 0.9
+    described = result.described.set_index("variant")
+    assert list(described.loc["better", ["data_sets", "higher", "lower"]]) == [7, 7, 0]
+    assert list(described.loc["worse", ["data_sets", "higher", "lower"]]) == [7, 0, 7]
+    assert described.loc["better", "median"] == pytest.approx(0.04)
+    assert described.loc["worse", "least"] == pytest.approx(-0.08)
+
+
+def test_too_few_data_sets_give_a_reason_and_no_test():
+    result = across(SEVEN.head(2))
+    assert result.tests is None
+    assert result.reason == (
+        "No test across data sets: with 2 data sets the smallest two-sided p-value of a signed-rank "
+        "test is 0.5, 1 after Holm's correction over 2 comparisons, so no outcome could have been "
+        "significant at 0.05; that takes at least 7 data sets."
+    )
+    assert list(result.described["median"]) == pytest.approx([0.025, -0.02])
+    assert np.isfinite(result.described.select_dtypes("number")).all(axis=None)
+    # Six would do for one comparison, but not for two.
+    assert across(SEVEN.head(6)).tests is None
+    assert across(SEVEN.head(6)[["mcm", "worse"]]).tests is not None
+
+
+def test_the_region_may_depend_on_the_baselines_score():
+    # The baseline's mean is 0.4.
+    result = across(SEVEN, rope=lambda score: score)
+    assert list(result.tests["equivalent"]) == [1, 1]
+    seen = []
+    across(SEVEN, rope=lambda score: seen.append(score) or 0.0)
+    assert seen == pytest.approx([0.4, 0.4])
+
+
+def test_across_data_sets_needs_something_to_compare():
+    with pytest.raises(ValueError, match="nothing to compare"):
+        across(SEVEN[["mcm"]])

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
+from scipy import sparse
 from torch.nn.functional import embedding_bag
 
 from rarenodes.inference.significance import holm
@@ -104,12 +105,17 @@ class BootstrapScores:
         estimates: a row per seed; columns (measure, nodes), see `bootstrap_scores`.
         replicates: `[seeds, replicates, columns]`, in the order of the columns of `estimates`.
         draw: fingerprint of the example weights; scores of one comparison must share it.
+        weights: the example weights of the replicates, `[replicates, examples]`.
+        positives: for each column how many equal positives its group's are worth, see
+            `effective_positives`.
 
     """
 
     estimates: pd.DataFrame
     replicates: Float[np.ndarray, "seeds replicates columns"]
     draw: str
+    weights: Float[np.ndarray, "replicates examples"]
+    positives: pd.Series
 
     def estimate(self) -> pd.Series:
         """The scores, averaged over seeds."""
@@ -204,7 +210,40 @@ def bootstrap_scores(
         ),
         replicates=values[:, 1:],
         draw=hashlib.sha256(np.ascontiguousarray(weights)).hexdigest(),
+        weights=weights,
+        positives=_positives_of_columns(targets, masks, columns),
     )
+
+
+def effective_positives(
+    targets: Targets, groups: Bool[np.ndarray, "nodes groups"], *, macro: bool = True
+) -> Float[np.ndarray, " groups"]:
+    """How many equal positives the positives of a group are worth.
+
+    In a macro score an example counts by `a_i = Σ 1 / n_j` over its positive nodes j of the group, each
+    with `n_j` positives, in a micro score by their number. Kish's `(Σ a_i)² / Σ a_i²` is then the number
+    of examples where all count alike, and less where a few have most of the weight. One
+    example more or less that is found moves the group's recall by about one part in so many.
+
+    Args:
+        targets: 0/1, `[examples, nodes]`, dense or sparse.
+        groups: bool, `[nodes, groups]`.
+        macro: whether nodes count alike, or positives do.
+
+    Returns:
+        `[groups]`, from 1 to the number of examples; 0 for a group without positives.
+
+    Source:
+        L. Kish, Survey Sampling, 1965.
+
+    """
+    present = sparse.csr_array(targets, dtype=np.float64)
+    support = np.asarray(present.sum(axis=0)).ravel()
+    # What each node's positives count, 0 for a node without any.
+    worth = (support > 0) / np.maximum(support, 1) if macro else np.ones_like(support)
+    counts = present @ sparse.csr_array(groups * worth[:, None])
+    total, squares = (np.asarray(c.sum(axis=0)).ravel() for c in (counts, counts.power(2)))
+    return np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
 
 
 def interval(
@@ -287,7 +326,7 @@ def compare(
         ValueError: an unknown baseline or column, or scores from different draws.
 
     """
-    _check_comparable(scores, baseline, family)
+    check_comparable(scores, baseline, family)
     family = list(family)
     replicates = {}
     for name, score in scores.items():
@@ -491,6 +530,20 @@ def _columns(
     return columns + [("micro_average_precision", "all")] * pooled_ranking
 
 
+def _positives_of_columns(
+    targets: Targets, masks: Mapping[str, np.ndarray], columns: pd.MultiIndex
+) -> pd.Series:
+    groups = np.stack(list(masks.values()), axis=1)
+    worth = {
+        kind: dict(
+            zip(masks, effective_positives(targets, groups, macro=kind == "macro"), strict=True)
+        )
+        for kind in ("macro", "micro")
+    }
+    values = [worth[measure.split("_")[0]][nodes] for measure, nodes in columns]
+    return pd.Series(values, index=columns)
+
+
 def _groups(targets: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     given = {"all", "with_positives"} & set(groups)
     if given:
@@ -513,9 +566,16 @@ def _centred(estimate: float | np.ndarray, replicates: np.ndarray) -> np.ndarray
     return np.round(centred, 12)
 
 
-def _check_comparable(
+def check_comparable(
     scores: Mapping[str, BootstrapScores], baseline: str, family: Sequence[tuple[str, str]]
 ) -> None:
+    """Refuse scores that cannot be compared.
+
+    Raises:
+        ValueError: an unknown baseline or column, nothing beside the baseline, or scores from
+            different draws.
+
+    """
     if baseline not in scores:
         raise ValueError(f"unknown baseline {baseline!r}: none of {', '.join(scores)}")
     if len(scores) < 2:
