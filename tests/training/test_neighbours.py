@@ -15,7 +15,7 @@ from rarenodes.training.neighbours import NeighbourSettings, fit_neighbours
 # Order of nodes: r, a, b.
 FORK = Hierarchy([("a", "r"), ("b", "r")])
 LABELS = np.array([[1, 1, 0], [1, 0, 1], [1, 0, 0], [1, 1, 1]])
-# Cosine distances from (1, 0): 0, 1 − 0.6, 1, 2. Euclidean: 1, √3.2… see each test.
+# Their cosine distances from (1, 0): 0, 0.4, 1, 2.
 STORED = np.array([[2.0, 0.0], [3.0, 4.0], [0.0, 1.0], [-1.0, 0.0]])
 
 
