@@ -32,6 +32,7 @@ from rarenodes.stages.prepare import prepare
 from rarenodes.stages.train import train as train_stage
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
+from rarenodes.training.committee import members_first
 from rarenodes.training.ensemble import Ensemble
 from rarenodes.training.loop import Budget, Streams, train_ensemble
 from rarenodes.training.variants import VariantSettings, build_loss, resampled
@@ -46,7 +47,10 @@ def declared(file: str) -> dict[str, dict]:
 
 ENTRIES = {name: entry for file in FILES for name, entry in declared(file).items()}
 GIVEN_PARENTS = ("conditional", "unconditional")
-LOSSES = {name: entry for name, entry in ENTRIES.items() if name != "forest"}
+FAMILIES = {"forest", "neighbours", "linear", "committee"}
+LOSSES = {name: entry for name, entry in ENTRIES.items() if not FAMILIES & set(entry)}
+# What `stages.train` can train alone.
+TRAINED = [name for name, entry in ENTRIES.items() if not (FAMILIES - {"forest"}) & set(entry)]
 
 
 def fit_on(entry: dict) -> list[str]:
@@ -85,9 +89,51 @@ def test_no_two_variants_of_a_study_are_described_alike():
         assert len(set(abouts)) == len(abouts)
 
 
-def test_the_forest_alone_has_no_loss():
-    assert {name for name, entry in ENTRIES.items() if "forest" in entry} == {"forest"}
-    assert set(ENTRIES["forest"]) == {"about", "source", "forest"}
+@pytest.mark.parametrize("name", sorted(set(ENTRIES) - set(LOSSES)))
+def test_what_is_no_network_has_no_loss(name):
+    (family,) = set(ENTRIES[name]) - {"about", "source"}
+    assert VariantSettings.model_validate(ENTRIES[name]).family == family
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_all_others_are_networks(name):
+    assert VariantSettings.model_validate(ENTRIES[name]).family == "network"
+
+
+@pytest.mark.parametrize(
+    ("family", "called"),
+    [
+        ({"neighbours": {}}, "a lookup of neighbours"),
+        ({"linear": {}}, "a linear model"),
+        ({"committee": {"members": ["mcm", "forest"]}}, "a committee"),
+    ],
+)
+@pytest.mark.parametrize(
+    "more", [{"constraint": "prediction"}, {"mixture": 0.5}, {"weights": {"mode": "binary"}}]
+)
+def test_what_is_no_network_is_given_no_loss(family, called, more):
+    with pytest.raises(ValueError, match=f"{called} has no loss: remove {next(iter(more))}"):
+        VariantSettings.model_validate({"about": "wrong", **family, **more})
+
+
+def test_one_family_at_a_time():
+    with pytest.raises(ValueError, match="a forest has no loss: remove linear"):
+        VariantSettings.model_validate({"about": "wrong", "forest": {}, "linear": {}})
+
+
+def test_a_committee_resamples_nothing():
+    entry = {**ENTRIES["committee_equal"], "resampling": {"method": "lp-ros"}}
+    with pytest.raises(ValueError, match="remove resampling"):
+        VariantSettings.model_validate(entry)
+
+
+def test_committees_of_all_files_have_known_members():
+    committees = {
+        name: VariantSettings.model_validate(entry).committee
+        for name, entry in ENTRIES.items()
+        if "committee" in entry
+    }
+    assert set(members_first(committees, ENTRIES, "variants.yaml")) == set(committees)
 
 
 # The loss by a variant's settings, in plain Python
@@ -631,7 +677,7 @@ def trains_as_mcm(entry: dict) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_tiny_training_gives_finite_coherent_probabilities(tiny_study, name):
     results, dataset = tiny_study.trained(name), tiny_study.dataset
     probabilities = results.probabilities
@@ -655,7 +701,7 @@ def test_the_tiny_study_has_no_node_without_training_positives(tiny_study):
     assert tiny_study.dataset.counts("train").all()
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_variant_changes_the_training_if_it_says_so(tiny_study, name):
     found, plain = (tiny_study.trained(n).probabilities for n in (name, "mcm"))
     assert np.array_equal(found, plain) == trains_as_mcm(ENTRIES[name])

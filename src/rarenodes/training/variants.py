@@ -28,7 +28,10 @@ from rarenodes.loss.weighting import (
 )
 from rarenodes.scores.run_tables import ThresholdScope
 from rarenodes.settings import Settings
+from rarenodes.training.committee import CommitteeSettings
 from rarenodes.training.forest import ForestSettings
+from rarenodes.training.linear import LinearSettings
+from rarenodes.training.neighbours import NeighbourSettings
 from rarenodes.training.resampling import COPIES, hros_pd, lp_ros
 
 
@@ -159,6 +162,15 @@ class ResamplingSettings(Settings):
         return self
 
 
+# Families as a message calls them.
+_A = {
+    "forest": "a forest",
+    "neighbours": "a lookup of neighbours",
+    "linear": "a linear model",
+    "committee": "a committee",
+}
+
+
 class VariantSettings(Settings):
     """One way to train: the loss and what is done about imbalance.
 
@@ -187,6 +199,9 @@ class VariantSettings(Settings):
         threshold: the scope of the thresholds tuned on validation data: one for the data set, for
             each depth, or for each node.
         forest: trained instead of networks; there is then no loss.
+        neighbours: looked up instead of training anything; likewise.
+        linear: logistic regressions instead of networks; likewise.
+        committee: other variants' predictions, combined; nothing else is trained.
         training: training settings that differ from the study's for this variant.
 
     """
@@ -206,16 +221,34 @@ class VariantSettings(Settings):
     resampling: ResamplingSettings | None = None
     threshold: ThresholdScope = "dataset"
     forest: ForestSettings | None = None
+    neighbours: NeighbourSettings | None = None
+    linear: LinearSettings | None = None
+    committee: CommitteeSettings | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def family(self) -> str:
+        """What is trained: `network`, or the setting that stands in its place."""
+        families = ("forest", "neighbours", "linear", "committee")
+        return next((name for name in families if getattr(self, name) is not None), "network")
+
     @model_validator(mode="after")
-    def _a_forest_has_no_loss(self):
+    def _only_networks_have_a_loss(self):
+        if self.family == "network":
+            return self
         parts = {"loss", "weights", "focal", "shift", "balance"}
         parts |= {"constraint", "conditional_first", "unseen", "mixture", "reduction"}
-        defaults = {name: type(self).model_fields[name].default for name in parts}
-        given = sorted(name for name in parts if getattr(self, name) != defaults[name])
-        if self.forest is not None and given:
-            raise ValueError(f"a forest has no loss: remove {', '.join(given)}")
+        parts |= {"forest", "neighbours", "linear", "committee"} - {self.family}
+        # A committee trains nothing: its members say what they learn from.
+        parts |= {"resampling"} if self.family == "committee" else set()
+        fields = type(self).model_fields
+        given = sorted(
+            name
+            for name in parts
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        )
+        if given:
+            raise ValueError(f"{_A[self.family]} has no loss: remove {', '.join(given)}")
         return self
 
     @model_validator(mode="after")
