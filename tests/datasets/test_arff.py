@@ -220,7 +220,7 @@ def test_two_class_attributes(tmp_path):
             "root/B",
             "quite/B",
             "found 'quite' with children but without a parent, expected 'root' to be the only one: "
-            "add the entry root/quite",
+            "add an entry that puts it under 'root'",
         ),
         (
             "root/B",
@@ -309,3 +309,10 @@ def test_binary_junk(tmp_path, junk, byte):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.arff: no such file; expected a hier"):
         read_clus_arff(tmp_path / "none.arff")
+
+
+def test_endless_names_make_no_endless_message(tmp_path):
+    endless = "x" * 100_000
+    for old, new in (("length", endless), ("red", endless), ("02/01/07,01", f"{endless},01")):
+        text = TREE.replace(old, new).replace("1.5", "long").replace("blue ,", "pink,")
+        assert len(message(tmp_path, text)) < 400

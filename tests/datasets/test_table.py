@@ -400,3 +400,9 @@ def test_a_table_that_cannot_be_read(own, tmp_path):
         OSError, match=r"own\.csv: found a folder, expected a file: a CSV or Parquet"
     ):
         load_dataset("table", tmp_path, options=FILES)
+
+
+def test_endless_names_make_no_endless_message(own):
+    with pytest.raises(SettingsError) as caught:
+        own(columns(**{"x" * 100_000: [1, 2, 3, 4]}), split="portion")
+    assert len(str(caught.value)) < 400

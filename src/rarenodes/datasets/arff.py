@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rarenodes.datasets.columns import LARGEST, number
-from rarenodes.datasets.files import FileFault, decoded, lines_of, read_bytes, short
+from rarenodes.datasets.files import FileFault, brief, decoded, lines_of, read_bytes, short
 from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "root"
@@ -74,7 +74,8 @@ class _Attribute:
         if self.levels is None:
             return f"a finite number of at most {LARGEST:g}"
         shown = ", ".join(self.levels[:10])
-        return f"one of {shown}" if len(self.levels) <= 10 else f"one of {shown}, …"
+        more = ", …" if len(self.levels) > 10 else ""
+        return f"one of {brief(shown, 200)}{more}"
 
 
 def read_clus_arff(path: str | Path) -> ClusArff:
@@ -164,7 +165,11 @@ def _header(path: Path, lines: Sequence[_Line]) -> tuple[list[_Attribute], Seque
 def _check_attributes(line: _Line, attributes: Sequence[_Attribute]) -> None:
     classes = [a.name for a in attributes if a.edges is not None]
     if len(classes) != 1:
-        found = f"the {len(classes)} class attributes {', '.join(classes)}" if classes else "none"
+        found = (
+            f"the {len(classes)} class attributes {brief(', '.join(classes))}"
+            if classes
+            else "none"
+        )
         raise line.fault(
             f"found {found} above @DATA, expected one class attribute: "
             "declare `@ATTRIBUTE class hierarchical ...` once"
@@ -185,7 +190,7 @@ def _attribute(line: _Line) -> _Attribute:
     if kind.lower().split()[0] == "hierarchical":
         return _Attribute(name, edges=_edges(line, kind[len("hierarchical") :]))
     raise line.fault(
-        f"attribute {name!r} is of type {short(kind)}, "
+        f"attribute {short(name)} is of type {short(kind)}, "
         "expected numeric, {a,b,c} or hierarchical: remove or recode it"
     )
 
@@ -231,7 +236,7 @@ def _dag_edges(line: _Line, entries: Iterable[str]) -> Edges:
     try:
         Hierarchy(edges)
     except ValueError as error:
-        raise line.fault(f"the class attribute lists no hierarchy: {error}") from None
+        raise line.fault(f"the class attribute lists no hierarchy: {brief(error)}") from None
     return tuple(sorted(edges))
 
 
@@ -243,7 +248,7 @@ def _check_one_root(line: _Line, edges: Collection[tuple[str, str]]) -> None:
         )
     for top in sorted(parents - children - {ROOT}):
         near = difflib.get_close_matches(top, sorted({ROOT} | children)[:5000], n=1, cutoff=0.6)
-        mend = f"did you mean {near[0]!r}?" if near else f"add the entry {ROOT}/{top}"
+        mend = f"did you mean {near[0]!r}?" if near else f"add an entry that puts it under '{ROOT}'"
         raise line.fault(
             f"found {short(top)} with children but without a parent, expected '{ROOT}' to be the "
             f"only one: {mend}"
@@ -292,7 +297,7 @@ def _column(attribute: _Attribute, fields: Sequence[str], lines: Sequence[_Line]
             value = math.nan
         if not abs(value) <= LARGEST:
             raise line.fault(
-                f"attribute {attribute.name!r}: found {short(field)}, expected "
+                f"attribute {short(attribute.name)}: found {short(field)}, expected "
                 f"{attribute.expected()}: correct it, or write ? for a missing value"
             )
         column.append(math.nan if field == _MISSING else value)

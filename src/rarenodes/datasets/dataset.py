@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from rarenodes.datasets.files import FileFault, decoded, parsed_json, read_bytes
+from rarenodes.datasets.files import FileFault, brief, decoded, parsed_json, read_bytes
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import Settings, SettingsError, read_settings
 
@@ -125,7 +125,7 @@ class Dataset:
             if self.texts is not None:
                 _write_json(folder / "texts.json", self.texts)
         except (OSError, SafetensorError) as error:
-            said = getattr(error, "strerror", None) or " ".join(str(error).split())
+            said = getattr(error, "strerror", None) or brief(error, 200)
             raise OSError(
                 f"{folder}: the prepared data set could not be written ({said}): free some space, "
                 "or make the folder writable"
@@ -178,7 +178,7 @@ class Dataset:
         except PreparedDataError:
             raise
         except ValueError as error:
-            raise _damaged(folder, f"{folder}/dataset.json: {error}") from None
+            raise _damaged(folder, f"{folder}/dataset.json: {brief(error)}") from None
 
     def _arrays(self) -> dict[str, np.ndarray]:
         targets = self.targets.sorted_indices()
@@ -258,7 +258,7 @@ def _read_arrays(folder: Path, description: _Description) -> dict[str, np.ndarra
     try:
         arrays = load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise _damaged(folder, f"{path}: {' '.join(str(error).split())[:200]}") from None
+        raise _damaged(folder, f"{path}: {brief(error, 200)}") from None
     found = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
     expected = {name: (np.dtype(kind), ndim) for name, (kind, ndim) in _ARRAYS.items()}
     if found != expected:

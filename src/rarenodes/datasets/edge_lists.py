@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rarenodes.datasets.files import (
     FileFault,
+    brief,
     decoded,
     is_text,
     parsed_json,
@@ -83,7 +84,7 @@ def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
     try:
         return NamedHierarchy(Hierarchy(edges), found.names)
     except ValueError as error:
-        raise EdgeListError(f"{path}: {error}") from None
+        raise EdgeListError(f"{path}: {brief(error)}") from None
 
 
 def _under_one_root(path: Path, found: _Content) -> list[tuple[str, str]]:

@@ -103,3 +103,9 @@ def is_text(value: Any) -> bool:
 def short(text: str) -> str:
     """How a message quotes what was found, at most some 40 characters of it."""
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def brief(message: object, letters: int = 400) -> str:
+    """A message of another part of the library or of another library, as one line of bounded length."""
+    said = " ".join(str(message).split())
+    return said if len(said) <= letters else f"{said[:letters]}…"

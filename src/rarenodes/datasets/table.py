@@ -18,7 +18,7 @@ from rarenodes.datasets.columns import (
 )
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.datasets.edge_lists import read_named_hierarchy
-from rarenodes.datasets.files import short
+from rarenodes.datasets.files import brief, short
 from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.table_files import Table, TableError, read_table
@@ -171,7 +171,8 @@ def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
         if column is not None and column not in table.columns:
-            raise unknown_name("column", column, table.columns, str(table.path))
+            known = [brief(name, 40) for name in table.columns]
+            raise unknown_name("column", column, known[:20], str(table.path))
 
 
 def _labels(
@@ -303,7 +304,7 @@ def _numbers_or_categories(
 
 def _refuse(table: Table, name: str, known: Sequence[tuple[int, str]], numbers: int) -> None:
     row, cell = next((k for k in known if not _is_number(k[1])), known[0])
-    mend = f"or name {name!r} in the option categories if it holds no quantity"
+    mend = f"or name {short(name)} in the option categories if it holds no quantity"
     if _DECIMAL_COMMA.fullmatch(cell):
         raise table.fault(
             row,
@@ -313,7 +314,7 @@ def _refuse(table: Table, name: str, known: Sequence[tuple[int, str]], numbers: 
         )
     if _is_number(cell):
         raise TableError(
-            f"{table.path}, column {name!r}: found numbers stored as text, expected a column of "
+            f"{table.path}, column {short(name)}: found numbers stored as text, expected a column of "
             f"numbers: save it as such, {mend}"
         )
     raise table.fault(
@@ -339,7 +340,7 @@ def _categories(
     levels = tuple(sorted({cell for cell in known if cell is not None}))
     if len(levels) > MOST_CATEGORIES:
         raise TableError(
-            f"{table.path}, column {name!r}: found {len(levels)} categories, expected numbers or at "
+            f"{table.path}, column {short(name)}: found {len(levels)} categories, expected numbers or at "
             f"most {MOST_CATEGORIES} categories: leave the column out of the option features"
         )
     position = {level: float(i) for i, level in enumerate(levels)}

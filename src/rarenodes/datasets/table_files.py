@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rarenodes.datasets.files import FileFault, decoded, is_text, read_bytes, short
+from rarenodes.datasets.files import FileFault, brief, decoded, is_text, read_bytes, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ class Table:
 
     def fault(self, row: int, column: str, problem: str) -> TableError:
         """The error about a cell."""
-        return TableError(f"{self.place(row)}, column {column!r}: {problem}")
+        return TableError(f"{self.place(row)}, column {short(column)}: {problem}")
 
     def text(self, column: str) -> list[str]:
         """The cells of a column as text; empty where missing.
@@ -89,7 +89,7 @@ class Table:
         cells = self.columns[column]
         if isinstance(cells, Unusable):
             raise TableError(
-                f"{self.path}, column {column!r}: found values of type {cells.kind}, expected "
+                f"{self.path}, column {short(column)}: found values of type {cells.kind}, expected "
                 "numbers or text: write lists as text with a separator (a;b), other values as "
                 "numbers, or leave the column out of the option features"
             )
@@ -194,10 +194,8 @@ def _read_parquet(path: Path, content: bytes) -> Table:
     except FileFault:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        # Arrow speaks of its own buffers, at times over several lines.
-        said = " ".join(str(error).split())
         raise TableError(
-            f"{path}: {said[:200]}; expected a readable Parquet table: save or fetch it again"
+            f"{path}: {brief(error, 200)}; expected a readable Parquet table: save or fetch it again"
         ) from None
     return Table(path, columns, None, table.num_rows)
 
@@ -228,7 +226,7 @@ def _column(path: Path, name: str, column: "pa.ChunkedArray") -> Column:
         cells = column.to_pylist()
         for row, cell in enumerate(cells, start=1):
             if cell is not None and not is_text(cell):
-                raise TableError(f"{path}, row {row}, column {name!r}: found half a character")
+                raise TableError(f"{path}, row {row}, column {short(name)}: found half a character")
         return cells
     return Unusable(str(kind))
 
