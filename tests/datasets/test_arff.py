@@ -115,13 +115,13 @@ def test_the_class_need_not_come_last(tmp_path):
         (
             "1.5,red",
             "long,red",
-            "small.arff, line 10: attribute 'length': found 'long', expected a finite number: "
+            "small.arff, line 10: attribute 'length': found 'long', expected a finite number of at most 1e+30: "
             "correct it, or write ? for a missing value",
         ),
         (
             "1.5,red",
             "inf,red",
-            "small.arff, line 10: attribute 'length': found 'inf', expected a finite number: "
+            "small.arff, line 10: attribute 'length': found 'inf', expected a finite number of at most 1e+30: "
             "correct it, or write ? for a missing value",
         ),
         (
@@ -129,6 +129,54 @@ def test_the_class_need_not_come_last(tmp_path):
             "1.5,pink",
             "small.arff, line 10: attribute 'body colour': found 'pink', expected one of "
             "red, green, blue: correct it, or write ? for a missing value",
+        ),
+        (
+            "1.5,red",
+            "1e31,red",
+            "small.arff, line 10: attribute 'length': found '1e31', expected a finite number of at "
+            "most 1e+30: correct it, or write ? for a missing value",
+        ),
+        (
+            "1.5,red",
+            "1_5,red",
+            "small.arff, line 10: attribute 'length': found '1_5', expected a finite number of at "
+            "most 1e+30: correct it, or write ? for a missing value",
+        ),
+        (
+            "02/01/07,01,01/03",
+            "02/01/07,/,01/03",
+            "small.arff, line 6: found the entry '/' in the class attribute, expected a path such as "
+            "01/02: correct or remove it",
+        ),
+        (
+            "02/01/07,01,01/03",
+            "02/01/07,01//1,01/03",
+            "small.arff, line 6: found the entry '01//1' in the class attribute, expected a path "
+            "such as 01/02: correct or remove it",
+        ),
+        (
+            "02/01/07,01,01/03",
+            "02/01/07,root,01/03",
+            "small.arff, line 6: found the entry 'root' in the class attribute, expected a path such "
+            "as 01/02: correct or remove it",
+        ),
+        (
+            "{red, green,blue}",
+            "{red,,blue}",
+            "small.arff, line 5: found an empty category in '{red,,blue}', expected categories that "
+            "differ: remove it",
+        ),
+        (
+            "{red, green,blue}",
+            "{red,blue,red}",
+            "small.arff, line 5: found 'red' again in '{red,blue,red}', expected categories that "
+            "differ: remove it",
+        ),
+        (
+            "@DATA",
+            "@DATA 1,red,01",
+            "small.arff, line 8: found '1,red,01' after @DATA, expected the examples on lines of "
+            "their own",
         ),
         (
             "length numeric",
@@ -157,6 +205,68 @@ def test_a_fault_is_named_with_its_line_and_mend(tmp_path, old, new, expected):
 def test_two_class_attributes(tmp_path):
     twice = TREE.replace("length numeric", "other hierarchical a,b")
     assert "found the 2 class attributes other, class above @DATA" in message(tmp_path, twice)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "root/B",
+            "roto/B",
+            "found 'roto' with children but without a parent, expected 'root' to be the only one: "
+            "did you mean 'root'?",
+        ),
+        (
+            "root/B",
+            "quite/B",
+            "found 'quite' with children but without a parent, expected 'root' to be the only one: "
+            "add an entry that puts it under 'root'",
+        ),
+        (
+            "root/B",
+            "root/B,C/A",
+            "the class attribute lists no hierarchy: cycle: 'A' → 'C' → 'A' (child → parent)",
+        ),
+        (
+            "root/B",
+            "B/root",
+            "found 'root' below another node, expected it above all: correct the entry",
+        ),
+        (
+            "root/B",
+            "/",
+            "found the entry '/' in the class attribute, expected parent/child: correct or remove it",
+        ),
+    ],
+)
+def test_a_dag_has_one_root_and_no_cycle(tmp_path, old, new, expected):
+    assert message(tmp_path, DAG.replace(old, new)) == f"small.arff, line 3: {expected}"
+
+
+def test_nothing_but_the_class(tmp_path):
+    assert message(tmp_path, "@ATTRIBUTE class hierarchical a,b\n@DATA\na\n") == (
+        "small.arff, line 2: found no attribute but the class above @DATA, expected at least one"
+    )
+
+
+def test_many_categories_are_not_all_listed(tmp_path):
+    many = ",".join(f"c{i}" for i in range(1000))
+    text = TREE.replace("{red, green,blue}", f"{{{many}}}").replace("1.5,red", "1.5,pink")
+    assert "expected one of c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, …: corr" in message(
+        tmp_path, text
+    )
+
+
+def test_a_folder_instead_of_a_file(tmp_path):
+    with pytest.raises(
+        OSError, match=r"found a folder, expected a file: a hierarchical ARFF file$"
+    ):
+        read_clus_arff(tmp_path)
+
+
+def test_a_separator_of_unicode_ends_no_line(tmp_path):
+    text = TREE.replace("'body colour'", "'body\u2028colour'")
+    assert read_clus_arff(write(tmp_path, text)).attributes == ("length", "body\u2028colour")
 
 
 def test_a_path_in_a_dag(tmp_path):
@@ -199,3 +309,10 @@ def test_binary_junk(tmp_path, junk, byte):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.arff: no such file; expected a hier"):
         read_clus_arff(tmp_path / "none.arff")
+
+
+def test_endless_names_make_no_endless_message(tmp_path):
+    endless = "x" * 100_000
+    for old, new in (("length", endless), ("red", endless), ("02/01/07,01", f"{endless},01")):
+        text = TREE.replace(old, new).replace("1.5", "long").replace("blue ,", "pink,")
+        assert len(message(tmp_path, text)) < 400

@@ -150,14 +150,37 @@ def test_every_other_file_has_a_known_checksum():
     unknown = {
         name
         for name in benchmarks.names()
-        if any(file.sha256 is None for file in benchmarks.raw_files(name).values())
+        if not all(file.verifiable for file in benchmarks.raw_files(name).values())
     }
     assert unknown == {"expr_FUN", "expr_GO"}
 
 
+@pytest.mark.parametrize("name", ["expr_FUN", "expr_GO"])
+def test_training_files_of_expr_are_known_by_their_git_blob_alone(name):
+    files = benchmarks.raw_files(name)
+    assert [part for part, file in files.items() if file.verifiable] == ["train"]
+    assert files["train"].sha256 is None
+
+
+def test_a_training_file_of_expr_is_verified_though_its_test_file_is_accepted(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("HMC_DATA_DIR", raising=False)
+    for file in benchmarks.raw_files("expr_FUN").values():
+        path = tmp_path / "raw" / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(PARTS["train"])
+    with pytest.raises(
+        ChecksumError,
+        match=r"expr_FUN\.train\.arff: found git blob id [0-9a-f]{40}, expected ca9cf9c613b7b0c17",
+    ):
+        load_dataset("expr_FUN", tmp_path, options={"accept_unverified": True})
+
+
 def test_files_without_known_checksum_are_refused(tmp_path):
-    with pytest.raises(ChecksumError, match=r"expr_FUN\.train\.arff: no SHA-256 of this file is"):
+    with pytest.raises(ChecksumError, match=r"expr_FUN\.valid\.arff: no checksum of this file is"):
         load_dataset("expr_FUN", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @needs_data

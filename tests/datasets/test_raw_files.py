@@ -108,6 +108,45 @@ def test_an_address_that_does_not_answer(tmp_path):
 
 def test_a_file_without_known_checksum(tmp_path):
     path = put(tmp_path / "raw")
-    with pytest.raises(ChecksumError, match=r"no SHA-256 of this file is known.*accept_unverified"):
+    with pytest.raises(
+        ChecksumError, match=r"no checksum of this file is known.*accept_unverified"
+    ):
         find(wanted(sha256=None), tmp_path)
     assert find(wanted(sha256=None), tmp_path, accept_unverified=True) == path
+
+
+def test_a_git_blob_id_is_that_of_git(tmp_path):
+    # `echo -n content | git hash-object --stdin`
+    assert raw_files.git_blob(put(tmp_path)) == "6b584e8ece562ebffc15d38808cd6b98fc3d97ea"
+
+
+def test_a_file_known_by_its_git_blob_id_is_verified(tmp_path):
+    file = RawFile("others/a.arff", UNREACHABLE, None, "6b584e8ece562ebffc15d38808cd6b98fc3d97ea")
+    path = put(tmp_path / "raw")
+    assert find(file, tmp_path) == path
+    path.write_bytes(b"cont")
+    with pytest.raises(
+        ChecksumError, match=r"a\.arff: found git blob id .*, expected 6b584e8ece562"
+    ):
+        find(file, tmp_path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    put(tmp_path / "raw")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(raw_files, "sha256", refuse)
+    with pytest.raises(
+        OSError, match=r"a\.arff: cannot be read \(Permission denied\); expected a f"
+    ):
+        find(wanted(), tmp_path)
+
+
+def test_a_data_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "raw").write_text("a file where a folder is to be")
+    with pytest.raises(
+        OSError, match=r"raw/others: cannot be made \(.*set HMC_DATA_DIR to a folder"
+    ):
+        find(wanted(), tmp_path)

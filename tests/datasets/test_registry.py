@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from rarenodes.datasets import load_dataset, options_of, source_names
+from rarenodes.datasets import load_dataset, options_of, raw_files_of, source_names
 from rarenodes.settings import Settings, SettingsError
 
 FEATURE_SETS = ("cellcycle", "derisi", "eisen", "expr", "gasch1", "gasch2", "seq", "spo")
@@ -14,7 +16,11 @@ def test_all_sources_are_there():
     assert all(issubclass(options_of(name), Settings) for name in source_names())
 
 
-@pytest.mark.parametrize("use", [load_dataset, options_of])
+def raw_files_of_nothing(name):
+    return raw_files_of(name, {}, "data")
+
+
+@pytest.mark.parametrize("use", [load_dataset, options_of, raw_files_of_nothing])
 def test_an_unknown_source_names_the_nearest(use):
     with pytest.raises(
         SettingsError, match="unknown source 'celcycle_FUN'; did you mean 'cellcycle_FUN'"
@@ -32,3 +38,18 @@ def test_an_unknown_option_names_the_nearest():
 def test_a_fraction_out_of_range():
     with pytest.raises(ValueError, match=r"synthetic: train_fraction is 0\.0; expected above 0"):
         load_dataset("synthetic", train_fraction=0.0)
+
+
+def test_own_data_depend_on_their_files_and_nothing_else_does():
+    options = {"examples": "raw/a.csv", "hierarchy": "raw/b.obo"}
+    assert raw_files_of("table", options, "data") == [
+        Path("data/raw/a.csv"),
+        Path("data/raw/b.obo"),
+    ]
+    for name in set(source_names()) - {"table"}:
+        assert raw_files_of(name, None, "data") == []
+
+
+def test_raw_files_of_wrong_options():
+    with pytest.raises(SettingsError, match="options of table: hierarchy: missing; it is required"):
+        raw_files_of("table", {"examples": "a.csv"}, "data")

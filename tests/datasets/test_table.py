@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rarenodes.datasets import load_dataset
-from rarenodes.datasets.table import TableError
+from rarenodes.datasets import Dataset, load_dataset
+from rarenodes.datasets.table_files import TableError
 from rarenodes.settings import SettingsError
 
 FILES = {"examples": "own.csv", "hierarchy": "own_edges.csv"}
@@ -86,18 +86,18 @@ def test_rare_nodes_are_dropped(own):
         (
             {"labels": ["NA", "frr", "eu", "eu"]},
             {},
-            "own.csv, row 2, column 'labels': unknown node 'frr'; did you mean 'fr'?",
+            "own.csv, line 3, column 'labels': unknown node 'frr'; did you mean 'fr'?",
         ),
         (
             {"labels": ["NA", " ; ", "eu", "eu"]},
             {},
-            "own.csv, row 2: no label in column 'labels', expected at least one: "
+            "own.csv, line 3: no label in column 'labels', expected at least one: "
             "leave the row out, or give it the root 'all'",
         ),
         (
             {"part": ["train", "dev", "test", "test"]},
             {"split": "part"},
-            "own.csv, row 2, column 'part': found 'dev', expected one of train, valid, test",
+            "own.csv, line 3, column 'part': found 'dev', expected one of train, valid, test",
         ),
         (
             {"part": ["train", "train", "test", "test"]},
@@ -108,21 +108,71 @@ def test_rare_nodes_are_dropped(own):
         (
             {"text": ["a", "b", "B.", "c"]},
             {"split": "part", "text": "text"},
-            "own.csv, rows 2 and 3: the same words are in 'train' and in 'valid', "
+            "own.csv, line 4: the same words are in 'valid' here and in 'train' in line 3, "
             "expected one part: move or remove one of the two",
         ),
         (
             {"size": [1, np.inf, 2, 3]},
             {"split": "part"},
-            "own.csv, row 2, column 'size': found inf, expected a finite number: "
-            "correct it, or leave the cell empty if it is missing",
+            "own.csv, line 3, column 'size': found inf, expected a finite number of at "
+            "most 1e+30: correct it, or leave the cell empty if it is missing",
+        ),
+        (
+            {"size": [1, -2e30, 2, 3]},
+            {"split": "part"},
+            "own.csv, line 3, column 'size': found -2e+30, expected a finite number of at most "
+            "1e+30: correct it, or leave the cell empty if it is missing",
+        ),
+        (
+            {"size": [1, 2, "3 cm", 3]},
+            {"split": "part"},
+            "own.csv, line 4, column 'size': found '3 cm', expected a number, as in 3 of 4 rows: "
+            "correct it, leave the cell empty if it is missing, or name 'size' in the option "
+            "categories if it holds no quantity",
+        ),
+        (
+            {"size": ["1,5", "2,25", "-3,0", "1,0"]},
+            {"split": "part"},
+            "own.csv, line 2, column 'size': found '1,5', expected a number with a decimal point: "
+            "write 1.5, or name 'size' in the option categories if it holds no quantity",
+        ),
+        (
+            {
+                "labels": [
+                    "NA",
+                    "what is this supposed to be, a label of forty characters?",
+                    "eu",
+                    "eu",
+                ]
+            },
+            {},
+            "own.csv, line 3, column 'labels': unknown node 'what is this supposed to be, a label of "
+            "…', expected one of the 4 nodes of {folder}/own_edges.csv: correct it, set the option "
+            "separator, or add the node there",
+        ),
+        (
+            {"size": [None] * 4},
+            {"split": "part", "features": ["size"], "categories": ["size"]},
+            "own.csv: the columns of features hold no value, expected at least one: choose others in "
+            "the option features",
+        ),
+        (
+            {"text": ["…", "!", "", "?"]},
+            {"split": "part", "text": "text"},
+            "own.csv, column 'text': found no word, expected texts",
+        ),
+        (
+            {"text": ["a", "b", "?", "c"]},
+            {"split": "part", "text": "text"},
+            "own.csv: no row has 'valid' in column 'part', expected at least one: "
+            "add some, or leave out the option split for a random split",
         ),
     ],
 )
 def test_faults_are_named(own, tmp_path, changes, options, expected):
     with pytest.raises(TableError) as caught:
         own(columns(**changes), **options)
-    assert str(caught.value) == f"{tmp_path}/{expected}"
+    assert str(caught.value) == f"{tmp_path}/{expected}".replace("{folder}", str(tmp_path))
 
 
 def test_a_column_of_identifiers(own):
@@ -144,19 +194,215 @@ def test_no_column_is_left(own):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("own.csv", b"", r"own\.csv: No columns to parse"),
-        ("own.csv", b"size,labels\n1,eu\n1,eu,3,4\n", r"own\.csv: .*line 3, saw 4"),
-        ("own.csv", b"size,labels\n\xff,eu\n", r"own\.csv: 'utf-8' codec can't decode"),
-        ("own.parquet", b"junk", r"own\.parquet: .*[Pp]arquet"),
+        (
+            "own.csv",
+            b"",
+            r"own\.csv, line 1: found no column, expected a header and a row for each",
+        ),
+        ("own.csv", b"size,labels\n", r"own\.csv: found no row below the header, expected one for"),
+        (
+            "own.csv",
+            b"size,labels\n1,eu\n1,eu,3,4\n",
+            r"own\.csv, line 3: found 4 cells, expected 2, one for each column: quote cells that",
+        ),
+        ("own.csv", b"size,labels\n1,eu\n1\n", r"own\.csv, line 3: found 1 cells, expected 2, one"),
+        (
+            "own.csv",
+            b"size,labels\n\xff,eu\n",
+            r"own\.csv, line 2: found the byte 0xff, expected text in UTF-8: unpack the file if it",
+        ),
+        (
+            "own.csv",
+            "size,labels\n1,eu\n".encode("utf-16"),
+            r"own\.csv, line 1: found the byte 0xff",
+        ),
+        (
+            "own.csv",
+            b"size,labels,size\n1,eu,2\n",
+            r"own\.csv, line 1: found two columns 'size', expected names that differ: rename one",
+        ),
+        (
+            "own.csv",
+            b",size,labels\n0,1,eu\n",
+            r"own\.csv, line 1: column 1 has no name, expected one for each: name it, or remove it",
+        ),
+        (
+            "own.csv",
+            b"size;labels\n1;eu\n",
+            r"own\.csv, line 1: found the one column 'size;labels', expected names separated by comm",
+        ),
+        (
+            "own.csv",
+            b'size,labels\n"1,eu\n2,"eu\n',
+            r"own\.csv, line 3: ',' expected after '\"'; expected CSV: close each quote, write",
+        ),
+        ("own.csv", b'size,labels\n1,"eu\n', r"own\.csv, line 2: unexpected end of data; expected"),
+        (
+            "own.parquet",
+            b"junk",
+            r"own\.parquet: .*[Pp]arquet.*; expected a readable Parquet table",
+        ),
         ("own.xls", b"", r"own\.xls: found the ending '\.xls', expected \.csv or \.parquet"),
     ],
 )
 def test_files_that_are_no_table(own, tmp_path, name, content, expected):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(TableError, match=expected):
+    with pytest.raises(TableError, match=expected) as caught:
         load_dataset("table", tmp_path, options={**FILES, "examples": name})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_table(tmp_path, own):
     with pytest.raises(FileNotFoundError, match=r"own\.csv: no such file; expected a CSV or Parq"):
         load_dataset("table", tmp_path, options=FILES)
+
+
+def test_corrupt_parquet(own, tmp_path):
+    own(columns(), split="part", examples="own.parquet")
+    whole = (tmp_path / "own.parquet").read_bytes()
+    for broken in (whole[:-20], whole[:8] + bytes(100) + whole[108:], whole[200:]):
+        (tmp_path / "own.parquet").write_bytes(broken)
+        with pytest.raises(
+            TableError, match=r"own\.parquet: .*; expected a readable Parquet"
+        ) as caught:
+            load_dataset("table", tmp_path, options={**FILES, "examples": "own.parquet"})
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("size", [[1, 2], [3], [], None]), ("labels", [["NA"], ["eu"], ["fr"], ["fr"]])],
+)
+def test_columns_of_lists(own, column, values):
+    with pytest.raises(
+        TableError,
+        match=rf"own\.parquet, column '{column}': found values of type (large_)?list<.*>, expected "
+        r"numbers or text: write lists as text with a separator \(a;b\)",
+    ):
+        own(columns(**{column: values}), split="part", examples="own.parquet")
+
+
+def test_a_column_of_lists_that_is_not_used(own):
+    dataset = own(
+        columns(other=[[1], [2], [3], [4]]),
+        split="part",
+        features=["size"],
+        examples="own.parquet",
+    )
+    assert dataset.features.shape == (4, 1)
+
+
+def test_numbers_stored_as_text_in_parquet(own):
+    with pytest.raises(
+        TableError, match=r"column 'size': found numbers stored as text, expected a"
+    ):
+        own(columns(size=["1", "2", "3", "4"]), split="part", examples="own.parquet")
+
+
+@pytest.mark.parametrize("labels", [[7, 8, 7, 9007199254740993], [7.0, 8, 7, 8]])
+def test_labels_that_are_numbers_in_parquet(own, tmp_path, labels):
+    (tmp_path / "own_edges.csv").write_text("child,parent\n7,all\n8,all\n9007199254740993,all\n")
+    dataset = own(columns(labels=labels), split="part", examples="own.parquet")
+    at = dataset.hierarchy.index
+    assert all(dataset.targets[[row], [at[str(int(n))]]] == 1 for row, n in enumerate(labels))
+
+
+def test_row_labels_of_pandas_are_no_feature(own, tmp_path):
+    table = pd.DataFrame(columns(), index=pd.Index([4, 3, 9, 1], name="id"))
+    table.to_parquet(tmp_path / "own.parquet")
+    dataset = load_dataset(
+        "table", tmp_path, options={**FILES, "examples": "own.parquet", "split": "part"}
+    )
+    assert dataset.features.shape == (4, 3)
+
+
+def test_codes_are_categories_where_the_option_says_so(own):
+    dataset = own(columns(code=[1, 2, 1, 2]), split="part", features=["code"], categories=["code"])
+    # Means over train + valid: 2/3 and 1/3.
+    expected = np.array([1 / 3, -2 / 3, 1 / 3, -2 / 3]) / np.sqrt(2 / 9)
+    np.testing.assert_allclose(dataset.features, np.column_stack([expected, -expected]), atol=1e-6)
+
+
+def test_few_numbers_among_categories_are_categories(own):
+    dataset = own(columns(size=["a", "b", "c", "4"]), split="part", features=["size"])
+    assert dataset.features.shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"features": ["size", "labels"]},
+            "the column 'labels' of the option labels is among the features, where it would give the "
+            "answer away: remove it from features",
+        ),
+        (
+            {"categories": ["part"], "split": "part"},
+            "the column 'part' of the option split is among",
+        ),
+        ({"split": "labels"}, "name one column twice; each must name another"),
+        (
+            {"text": "colour", "features": ["size"]},
+            "text and features are both given, but texts are",
+        ),
+    ],
+)
+def test_columns_of_two_meanings(own, options, expected):
+    with pytest.raises(SettingsError, match=expected):
+        own(columns(), **options)
+
+
+def test_what_became_no_example_or_node_is_counted(own):
+    texts = ["a red dog", "…", "a cat", "one cat", "A red, dog"]
+    dataset = own(
+        {"labels": ["NA", "fr", "eu", "eu", "NA"], "text": texts, "part": [*SPLIT, "train"]},
+        text="text",
+        split="part",
+    )
+    card = dataset.card
+    assert (card["rows"], card["merged_texts"], card["texts_without_words"]) == (5, 1, 1)
+    assert len(dataset.texts) == 3
+    assert dataset.hierarchy.nodes == ("all", "NA", "eu")
+    assert card["dropped_nodes"] == 1
+
+
+def test_names_of_an_obo_file_are_kept_for_display(own, tmp_path):
+    (tmp_path / "h.obo").write_text(
+        "[Term]\nid: all\nname: everything\n[Term]\nid: NA\nis_a: all\n"
+        "[Term]\nid: eu\nname: Europe\nis_a: all\n[Term]\nid: fr\nname: France\nis_a: eu\n"
+    )
+    dataset = own(columns(), split="part", hierarchy="h.obo")
+    assert dataset.titles == ("everything", "NA", "Europe", "France")
+    dataset.save(tmp_path / "saved")
+    assert Dataset.load(tmp_path / "saved").names == {
+        "all": "everything",
+        "NA": "NA",
+        "eu": "Europe",
+        "fr": "France",
+    }
+
+
+def test_a_test_value_too_far_from_training(own):
+    with pytest.raises(
+        ValueError, match=r"table: feature 0 of example 3 is inf, expected a finite"
+    ):
+        own(columns(size=[0, 1e-30, 0, 1e20]), split="part", features=["size"])
+
+
+def test_a_cell_longer_than_the_limit_of_csv(own):
+    dataset = own(columns(text=["a" * 200_000, "b", "c", "d"]), split="part", text="text")
+    assert len(dataset.texts[0]) == 200_000
+
+
+def test_a_table_that_cannot_be_read(own, tmp_path):
+    (tmp_path / "own.csv").mkdir()
+    with pytest.raises(
+        OSError, match=r"own\.csv: found a folder, expected a file: a CSV or Parquet"
+    ):
+        load_dataset("table", tmp_path, options=FILES)
+
+
+def test_endless_names_make_no_endless_message(own):
+    with pytest.raises(SettingsError) as caught:
+        own(columns(**{"x" * 100_000: [1, 2, 3, 4]}), split="portion")
+    assert len(str(caught.value)) < 400

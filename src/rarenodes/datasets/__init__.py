@@ -10,13 +10,19 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.settings import Settings, read_settings, unknown_name
 
-__all__ = ["Dataset", "load_dataset", "options_of", "source_names"]
+__all__ = ["Dataset", "load_dataset", "options_of", "raw_files_of", "source_names"]
+
+
+def _none(options: Any, root: Path) -> list[Path]:
+    """What a source depends on that makes its data, or has them from a package or the network."""
+    return []
 
 
 @dataclass(frozen=True)
 class _Source:
     load: Callable[[str, Path, Any, Sampling], Dataset]
     options: type[Settings]
+    raw_files: Callable[[Any, Path], list[Path]] = _none
 
 
 _SOURCES = {
@@ -25,7 +31,7 @@ _SOURCES = {
     "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),
     "kanji": _Source(kanji.load, kanji.KanjiOptions),
     "synthetic": _Source(synthetic.load, synthetic.SyntheticOptions),
-    "table": _Source(table.load, table.TableOptions),
+    "table": _Source(table.load, table.TableOptions, table.raw_files),
     **{n: _Source(benchmarks.load, benchmarks.options_of(n)) for n in benchmarks.names()},
 }
 
@@ -43,6 +49,27 @@ def options_of(name: str) -> type[Settings]:
 
     """
     return _source(name).options
+
+
+def raw_files_of(name: str, options: Mapping[str, Any] | None, root: str | Path) -> list[Path]:
+    """The user's own files that a data set is made of, so that an edit of one makes it stale.
+
+    Empty for sources that make their data, or have them from a package or, verified by checksum,
+    from the network.
+
+    Args:
+        name: a source, one of `source_names()`.
+        options: options of the source, see `options_of`.
+        root: data folder, as in `load_dataset`.
+
+    Raises:
+        SettingsError: an unknown source, or options that do not fit it.
+
+    """
+    source = _source(name)
+    return source.raw_files(
+        read_settings(source.options, options or {}, f"options of {name}"), Path(root)
+    )
 
 
 def load_dataset(
@@ -67,6 +94,7 @@ def load_dataset(
         SettingsError: an unknown source, or options that do not fit it.
         ValueError: data or options from which no data set can be made, such as a training split
             without a positive node.
+        OSError: a file that is missing or cannot be read.
 
     """
     source = _source(name)

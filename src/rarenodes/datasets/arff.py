@@ -1,14 +1,22 @@
-"""Hierarchical ARFF, the file format of the CLUS system and of the field's benchmarks."""
+"""Hierarchical ARFF, the file format of the CLUS system and of the field's benchmarks.
 
-import codecs
+Written here, since `scipy.io.arff` stops at the type `hierarchical`, with "unknown attribute", and
+what would be left to it once that line was rewritten, numbers and categories, is the smaller half.
+"""
+
+import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+
+from rarenodes.datasets.columns import LARGEST, number
+from rarenodes.datasets.files import FileFault, brief, decoded, lines_of, read_bytes, short
+from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "root"
 
@@ -19,7 +27,7 @@ _MISSING = "?"
 Edges = tuple[tuple[str, str], ...]
 
 
-class ArffError(ValueError):
+class ArffError(FileFault):
     """A file that is no readable hierarchical ARFF; the message says where, what, and the mend."""
 
 
@@ -63,7 +71,11 @@ class _Attribute:
 
     def expected(self) -> str:
         """What a field of this attribute may hold."""
-        return "a finite number" if self.levels is None else f"one of {', '.join(self.levels)}"
+        if self.levels is None:
+            return f"a finite number of at most {LARGEST:g}"
+        shown = ", ".join(self.levels[:10])
+        more = ", …" if len(self.levels) > 10 else ""
+        return f"one of {brief(shown, 200)}{more}"
 
 
 def read_clus_arff(path: str | Path) -> ClusArff:
@@ -80,6 +92,7 @@ def read_clus_arff(path: str | Path) -> ClusArff:
 
     Raises:
         FileNotFoundError: no such file.
+        OSError: the system does not let it be read.
         ArffError: anything in the file that cannot be read; one line with file and line number.
 
     """
@@ -110,41 +123,29 @@ def read_clus_arff(path: str | Path) -> ClusArff:
 
 def _content(path: Path) -> list[_Line]:
     """The lines that are neither blank nor a comment."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a hierarchical ARFF file")
-    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if not content.strip():
-        raise ArffError(f"{path}: the file is empty; expected a hierarchical ARFF file")
-    lines = []
-    for number, raw in enumerate(content.splitlines(), start=1):
-        text = _decoded(path, number, raw).strip()
-        if text and not text.startswith("%"):
-            lines.append(_Line(path, number, text))
-    return lines
-
-
-def _decoded(path: Path, number: int, raw: bytes) -> str:
+    content = read_bytes(path, "a hierarchical ARFF file")
     try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = raw[error.start]
-    else:
-        if "\0" not in text:
-            return text
-        byte = 0
-    raise ArffError(
-        f"{path}, line {number}: found the byte 0x{byte:02x}, expected text in UTF-8: "
-        "unpack the file if it is compressed, or save it as UTF-8"
-    )
+        text = decoded(path, content)
+    except FileFault as fault:
+        raise ArffError(str(fault)) from None
+    if not text.strip():
+        raise ArffError(f"{path}: the file is empty; expected a hierarchical ARFF file")
+    numbered = enumerate(map(str.strip, lines_of(text)), start=1)
+    return [_Line(path, n, line) for n, line in numbered if line and not line.startswith("%")]
 
 
 def _header(path: Path, lines: Sequence[_Line]) -> tuple[list[_Attribute], Sequence[_Line]]:
     """The declared attributes, and the lines after `@DATA`."""
     attributes: list[_Attribute] = []
     for i, line in enumerate(lines):
-        keyword = line.text.split(maxsplit=1)[0].lower()
+        keyword, *rest = line.text.split(maxsplit=1)
+        keyword = keyword.lower()
         if keyword == "@data":
-            _check_one_class(line, attributes)
+            if rest and not rest[0].startswith("%"):
+                raise line.fault(
+                    f"found {short(rest[0])} after @DATA, expected the examples on lines of their own"
+                )
+            _check_attributes(line, attributes)
             if i + 1 == len(lines):
                 raise line.fault("no examples after @DATA; expected at least one: fetch it again")
             return attributes, lines[i + 1 :]
@@ -152,7 +153,7 @@ def _header(path: Path, lines: Sequence[_Line]) -> tuple[list[_Attribute], Seque
             attributes.append(_attribute(line))
         elif keyword != "@relation":
             raise line.fault(
-                f"found {_short(line.text)}, expected @RELATION, @ATTRIBUTE or @DATA: "
+                f"found {short(line.text)}, expected @RELATION, @ATTRIBUTE or @DATA: "
                 "is this an ARFF file?"
             )
     raise ArffError(
@@ -161,31 +162,49 @@ def _header(path: Path, lines: Sequence[_Line]) -> tuple[list[_Attribute], Seque
     )
 
 
-def _check_one_class(line: _Line, attributes: Sequence[_Attribute]) -> None:
+def _check_attributes(line: _Line, attributes: Sequence[_Attribute]) -> None:
     classes = [a.name for a in attributes if a.edges is not None]
     if len(classes) != 1:
-        found = f"the {len(classes)} class attributes {', '.join(classes)}" if classes else "none"
+        found = (
+            f"the {len(classes)} class attributes {brief(', '.join(classes))}"
+            if classes
+            else "none"
+        )
         raise line.fault(
             f"found {found} above @DATA, expected one class attribute: "
             "declare `@ATTRIBUTE class hierarchical ...` once"
         )
+    if len(attributes) == 1:
+        raise line.fault("found no attribute but the class above @DATA, expected at least one")
 
 
 def _attribute(line: _Line) -> _Attribute:
     match = _ATTRIBUTE.fullmatch(line.text)
     if not match:
-        raise line.fault(f"found {_short(line.text)}, expected `@ATTRIBUTE name type`")
+        raise line.fault(f"found {short(line.text)}, expected `@ATTRIBUTE name type`")
     name, kind = match[1].strip("'\""), match[2].strip()
     if kind.lower() in _NUMERIC:
         return _Attribute(name)
     if kind.startswith("{") and kind.endswith("}"):
-        return _Attribute(name, levels=tuple(c.strip().strip("'\"") for c in kind[1:-1].split(",")))
+        return _Attribute(name, levels=_levels(line, kind[1:-1]))
     if kind.lower().split()[0] == "hierarchical":
         return _Attribute(name, edges=_edges(line, kind[len("hierarchical") :]))
     raise line.fault(
-        f"attribute {name!r} is of type {_short(kind)}, "
+        f"attribute {short(name)} is of type {short(kind)}, "
         "expected numeric, {a,b,c} or hierarchical: remove or recode it"
     )
+
+
+def _levels(line: _Line, listed: str) -> tuple[str, ...]:
+    levels = [level.strip().strip("'\"") for level in listed.split(",")]
+    for i, level in enumerate(levels):
+        if not level or level in levels[:i]:
+            found = f"{short(level)} again" if level else "an empty category"
+            raise line.fault(
+                f"found {found} in {short('{' + listed + '}')}, expected categories that differ: "
+                "remove it"
+            )
+    return tuple(levels)
 
 
 def _edges(line: _Line, listed: str) -> Edges:
@@ -193,6 +212,13 @@ def _edges(line: _Line, listed: str) -> Edges:
     if not entries:
         raise line.fault("the class attribute lists no node; expected paths or parent/child pairs")
     is_dag = any(entry.startswith(f"{ROOT}/") for entry in entries)
+    for entry in entries:
+        if not all(step.strip() for step in entry.split("/")) or entry == ROOT:
+            expected = "parent/child" if is_dag else "a path such as 01/02"
+            raise line.fault(
+                f"found the entry {short(entry)} in the class attribute, expected {expected}: "
+                "correct or remove it"
+            )
     return _dag_edges(line, entries) if is_dag else _tree_edges(entries)
 
 
@@ -200,13 +226,33 @@ def _dag_edges(line: _Line, entries: Iterable[str]) -> Edges:
     edges = set()
     for entry in entries:
         parent, _, child = entry.partition("/")
-        if not (parent and child) or "/" in child:
+        if not child or "/" in child:
             raise line.fault(
-                f"found {entry!r} in the list of a DAG, expected parent/child "
+                f"found {short(entry)} in the list of a DAG, expected parent/child "
                 f"(an entry that starts with '{ROOT}/' makes the list one of edges)"
             )
         edges.add((child, parent))
+    _check_one_root(line, edges)
+    try:
+        Hierarchy(edges)
+    except ValueError as error:
+        raise line.fault(f"the class attribute lists no hierarchy: {brief(error)}") from None
     return tuple(sorted(edges))
+
+
+def _check_one_root(line: _Line, edges: Collection[tuple[str, str]]) -> None:
+    parents, children = {parent for _, parent in edges}, {child for child, _ in edges}
+    if ROOT in children:
+        raise line.fault(
+            f"found '{ROOT}' below another node, expected it above all: correct the entry"
+        )
+    for top in sorted(parents - children - {ROOT}):
+        near = difflib.get_close_matches(top, sorted({ROOT} | children)[:5000], n=1, cutoff=0.6)
+        mend = f"did you mean {near[0]!r}?" if near else f"add an entry that puts it under '{ROOT}'"
+        raise line.fault(
+            f"found {short(top)} with children but without a parent, expected '{ROOT}' to be the "
+            f"only one: {mend}"
+        )
 
 
 def _tree_edges(entries: Iterable[str]) -> Edges:
@@ -233,7 +279,7 @@ def _labels(line: _Line, field: str, nodes: set[str]) -> frozenset[str]:
     labels = frozenset(label.strip() for label in field.strip("'\"").split("@"))
     if unknown := sorted(labels - nodes):
         raise line.fault(
-            f"label {unknown[0]!r} is not in the hierarchy of the class attribute, expected one of "
+            f"label {short(unknown[0])} is not in the hierarchy of the class attribute, expected one of "
             f"its {len(nodes)} nodes: correct the label or list the node"
         )
     return labels
@@ -242,21 +288,17 @@ def _labels(line: _Line, field: str, nodes: set[str]) -> frozenset[str]:
 def _column(attribute: _Attribute, fields: Sequence[str], lines: Sequence[_Line]) -> list[float]:
     """Numbers, or positions of categories; NaN where missing."""
     positions = {level: float(i) for i, level in enumerate(attribute.levels or ())}
-    read = float if attribute.levels is None else lambda field: positions[field.strip("'\"")]
+    read = number if attribute.levels is None else lambda field: positions[field.strip("'\"")]
     column = []
     for field, line in zip(fields, lines, strict=True):
         try:
             value = 0.0 if field == _MISSING else read(field)
         except (ValueError, KeyError):
             value = math.nan
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             raise line.fault(
-                f"attribute {attribute.name!r}: found {_short(field)}, expected "
+                f"attribute {short(attribute.name)}: found {short(field)}, expected "
                 f"{attribute.expected()}: correct it, or write ? for a missing value"
             )
         column.append(math.nan if field == _MISSING else value)
     return column
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field
 from rarenodes.datasets.arff import ROOT, ClusArff, read_clus_arff
 from rarenodes.datasets.columns import column_means, filled, one_hot, standardised
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.datasets.raw_files import RawFile, find, sha256
+from rarenodes.datasets.raw_files import RawFile, find, refuse_unverifiable, sha256
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.targets import closed_targets
 from rarenodes.loss.hierarchy import Hierarchy
@@ -49,11 +49,11 @@ class PairOptions(BenchmarkOptions):
 
 
 class UnverifiedOptions(BenchmarkOptions):
-    """A benchmark whose files' checksums are not known.
+    """A benchmark of which some files' checksums are not known.
 
     Attributes:
-        accept_unverified: whether to use the files all the same; their checksums are recorded in
-            the card.
+        accept_unverified: whether to use these files all the same; their checksums are recorded in
+            the card. Files of known checksum are verified in any case.
 
     """
 
@@ -67,10 +67,10 @@ def names() -> tuple[str, ...]:
 
 def options_of(name: str) -> type[BenchmarkOptions]:
     """The options of one benchmark."""
-    parts = _registry()["sources"][name]
-    if "valid" not in parts:
+    files = raw_files(name)
+    if "valid" not in files:
         return PairOptions
-    if any(part["sha256"] is None for part in parts.values()):
+    if not all(file.verifiable for file in files.values()):
         return UnverifiedOptions
     return BenchmarkOptions
 
@@ -94,10 +94,10 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
         ArffError: a file cannot be read, or the parts do not agree.
 
     """
-    paths = {
-        part: find(file, root, getattr(options, "accept_unverified", False))
-        for part, file in raw_files(source).items()
-    }
+    wanted, accept = raw_files(source), getattr(options, "accept_unverified", False)
+    for file in wanted.values():
+        refuse_unverifiable(file, root, accept)
+    paths = {part: find(file, root, accept) for part, file in wanted.items()}
     parts = {part: read_clus_arff(path) for part, path in paths.items()}
     _check_agreement(paths, parts)
     split = sampling.limit(_split(parts, options, sampling))
@@ -130,7 +130,10 @@ def raw_files(source: str) -> dict[str, RawFile]:
     registry = _registry()
     return {
         part: RawFile(
-            path=entry["path"], url=f"{registry['url']}/{entry['path']}", sha256=entry["sha256"]
+            path=entry["path"],
+            url=f"{registry['url']}/{entry['path']}",
+            sha256=entry["sha256"],
+            git_blob=entry.get("git_blob"),
         )
         for part, entry in registry["sources"][source].items()
     }
@@ -138,7 +141,7 @@ def raw_files(source: str) -> dict[str, RawFile]:
 
 @cache
 def _registry() -> Mapping[str, Any]:
-    return json.loads((files(__package__) / "benchmarks.json").read_text())
+    return json.loads((resources.files(__package__) / "benchmarks.json").read_text())
 
 
 def _check_agreement(paths: Mapping[str, Path], parts: Mapping[str, ClusArff]) -> None:

@@ -5,7 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+# Larger values are marks for "missing" or slips; near them, squares and float32 would overflow.
+LARGEST = 1e30
+
 Levels = Sequence[tuple[str, ...] | None]
+
+
+def number(text: str) -> float:
+    """The number that a cell holds.
+
+    Raises:
+        ValueError: it holds none. `1_000` is none, though Python would read it.
+
+    """
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
 
 
 def one_hot(
@@ -61,5 +76,8 @@ def standardised(
     mean, deviation = columns[rows].mean(axis=0), columns[rows].std(axis=0)
     # A mean of equal numbers may differ from them in the last digits.
     constant = deviation <= 1e-12 * np.abs(mean)
-    scaled = (columns - mean) / np.where(constant, 1, deviation)
-    return np.where(constant, 0, scaled).astype(np.float32)
+    # Where a column hardly varies over the rows, others may leave the range of float32: they become
+    # infinite, which a `Dataset` refuses.
+    with np.errstate(over="ignore"):
+        scaled = (columns - mean) / np.where(constant, 1, deviation)
+        return np.where(constant, 0, scaled).astype(np.float32)

@@ -2,19 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
+from rarenodes.datasets.files import FileFault, brief, decoded, parsed_json, read_bytes
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.settings import Settings, SettingsError, read_settings
 
 SPLITS = ("train", "valid", "test")
+
+
+class PreparedDataError(ValueError):
+    """A prepared data set that is damaged; the message says where, what, and the mend."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,21 @@ class Dataset:
                 f"{self.name}: targets are {examples} × {nodes}, but there are {len(self.features)} "
                 f"rows of features and {len(self.hierarchy)} nodes"
             )
-        if self.images is not None and len(self.images) != examples:
+        for what, items, expected in (
+            ("texts", self.texts, examples),
+            ("images", self.images, examples),
+            ("titles", self.titles, nodes),
+            ("evaluated", self.evaluated, nodes),
+        ):
+            if items is not None and len(items) != expected:
+                raise ValueError(f"{self.name}: found {len(items)} {what}, expected {expected}")
+        self._check_split(examples)
+        if not np.isfinite(self.features).all():
+            row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(self.features)))
             raise ValueError(
-                f"{self.name}: there are {len(self.images)} images, but {examples} rows of targets"
+                f"{self.name}: feature {column} of example {row} is {self.features[row, column]}, "
+                "expected a finite number: it lies too far from the training values of its column; "
+                "correct it or leave the column out"
             )
         if not self.counts("train")[self.evaluated].any():
             raise ValueError(
@@ -65,65 +84,106 @@ class Dataset:
                 f"{len(self.split['train'])} examples: use more data or a larger train_fraction"
             )
 
+    def _check_split(self, examples: int) -> None:
+        rows = np.concatenate([self.split[part] for part in SPLITS])
+        outside = rows.size and not 0 <= rows.min() <= rows.max() < examples
+        if outside or np.unique(rows).size < rows.size:
+            raise ValueError(
+                f"{self.name}: the parts {', '.join(SPLITS)} overlap or name rows outside of the "
+                f"{examples} examples"
+            )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What every node is called in words; its own name where the source says no more."""
+        return dict(zip(self.hierarchy.nodes, self.titles or self.hierarchy.nodes, strict=True))
+
     def counts(self, part: str) -> Int[np.ndarray, " nodes"]:
         """Number of positive examples of every node in a part of the split."""
         return np.asarray(self.targets[self.split[part]].sum(axis=0), dtype=np.int64).ravel()
 
     def checksum(self) -> str:
-        """SHA-256 of features, images, targets, hierarchy and split, whatever the file format."""
-        digest = hashlib.sha256()
-        for array in self._arrays().values():
-            digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(json.dumps([self.hierarchy.nodes, self.hierarchy.edges]).encode())
-        return digest.hexdigest()
+        """SHA-256 of features, images, targets, hierarchy and split, independent of file formats."""
+        return _checksum(self._arrays(), self.hierarchy)
 
-    def save(self, folder: Path) -> None:
-        """Write `arrays.safetensors`, `dataset.json` and, where there are texts, `texts.json`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self._arrays(), folder / "arrays.safetensors")
+    def save(self, folder: str | Path) -> None:
+        """Write `arrays.safetensors`, `dataset.json` and, where there are texts, `texts.json`.
+
+        Raises:
+            OSError: the folder cannot be written to, or the disk is full.
+
+        """
+        folder = Path(folder)
+        words = {"name": self.name, "titles": self.titles, "card": dict(self.card)}
         description = {
-            "name": self.name,
+            **words,
             "checksum": self.checksum(),
+            "words_checksum": _words_checksum(words, self.texts),
             "nodes": len(self.hierarchy),
-            "titles": self.titles,
             "edges": self.hierarchy.edges,
-            "card": dict(self.card),
         }
-        _write_json(folder / "dataset.json", description)
-        if self.texts is not None:
-            _write_json(folder / "texts.json", self.texts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(self._arrays(), folder / "arrays.safetensors")
+            _write_json(folder / "dataset.json", description)
+            if self.texts is not None:
+                _write_json(folder / "texts.json", self.texts)
+        except (OSError, SafetensorError) as error:
+            said = getattr(error, "strerror", None) or brief(error, 200)
+            raise OSError(
+                f"{folder}: the prepared data set could not be written ({said}): free some space, "
+                "or make the folder writable"
+            ) from None
 
     @classmethod
-    def load(cls, folder: Path) -> "Dataset":
+    def load(cls, folder: str | Path) -> "Dataset":
         """Read what `save` wrote.
+
+        Args:
+            folder: where it lies; its name is that of the data set in the parameters.
 
         Raises:
             FileNotFoundError: the folder holds no prepared data set.
+            OSError: the system does not let a file be read.
+            PreparedDataError: a file is damaged, or was not written by `save`, or not by the same.
 
         """
+        folder = Path(folder)
         if not (folder / "dataset.json").exists():
-            raise FileNotFoundError(
-                f"{folder} holds no prepared data set: run the stage prepare@{folder.name} first"
+            raise FileNotFoundError(f"{folder} holds no prepared data set: {_mend(folder)}")
+        description = _read_description(folder)
+        arrays = _read_arrays(folder, description)
+        texts = _read_texts(folder)
+        words = {key: getattr(description, key) for key in ("name", "titles", "card")}
+        if description.words_checksum != _words_checksum(words, texts):
+            raise _damaged(
+                folder, f"{folder}/dataset.json or texts.json: not what its checksum says"
             )
-        description = json.loads((folder / "dataset.json").read_text())
-        arrays = load_file(folder / "arrays.safetensors")
-        texts = folder / "texts.json"
-        shape = (len(arrays["features"]), description["nodes"])
-        ones = np.ones(len(arrays["target_columns"]), dtype=np.uint8)
-        return cls(
-            name=description["name"],
-            features=arrays["features"],
-            targets=sparse.csr_array(
-                (ones, arrays["target_columns"], arrays["target_row_starts"]), shape=shape
-            ),
-            hierarchy=Hierarchy((child, parent) for child, parent in description["edges"]),
-            split={part: arrays[f"split_{part}"] for part in SPLITS},
-            evaluated=arrays["evaluated"],
-            card=description["card"],
-            texts=tuple(json.loads(texts.read_text())) if texts.exists() else None,
-            titles=None if description["titles"] is None else tuple(description["titles"]),
-            images=arrays.get("images"),
-        )
+        try:
+            hierarchy = Hierarchy(description.edges)
+            # Before anything is made of the arrays: a wrong index reads memory that is not theirs.
+            if description.checksum != _checksum(arrays, hierarchy):
+                raise _damaged(folder, f"{folder}/arrays.safetensors: not what its checksum says")
+            ones = np.ones(len(arrays["target_columns"]), dtype=np.uint8)
+            return cls(
+                name=description.name,
+                features=arrays["features"],
+                targets=sparse.csr_array(
+                    (ones, arrays["target_columns"], arrays["target_row_starts"]),
+                    shape=(len(arrays["features"]), len(hierarchy)),
+                ),
+                hierarchy=hierarchy,
+                split={part: arrays[f"split_{part}"] for part in SPLITS},
+                evaluated=arrays["evaluated"],
+                card=description.card,
+                images=arrays.get("images"),
+                texts=None if texts is None else tuple(texts),
+                titles=None if description.titles is None else tuple(description.titles),
+            )
+        except PreparedDataError:
+            raise
+        except ValueError as error:
+            raise _damaged(folder, f"{folder}/dataset.json: {brief(error)}") from None
 
     def _arrays(self) -> dict[str, np.ndarray]:
         targets = self.targets.sorted_indices()
@@ -135,6 +195,106 @@ class Dataset:
             **{f"split_{part}": self.split[part].astype(np.int64) for part in SPLITS},
             **({} if self.images is None else {"images": self.images}),
         }
+
+
+class _Description(Settings):
+    """Content of `dataset.json`."""
+
+    name: str
+    titles: list[str] | None
+    card: dict[str, Any]
+    checksum: str
+    words_checksum: str
+    nodes: int
+    edges: list[tuple[str, str]]
+
+
+# Type and number of dimensions of every array.
+_ARRAYS = {
+    "features": (np.float32, 2),
+    "target_row_starts": (np.int64, 1),
+    "target_columns": (np.int32, 1),
+    "evaluated": (np.bool_, 1),
+    **{f"split_{part}": (np.int64, 1) for part in SPLITS},
+    "images": (np.uint8, 3),
+}
+# Arrays that only some data sets have.
+_OPTIONAL = {"images"}
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], hierarchy: Hierarchy) -> str:
+    digest = hashlib.sha256()
+    for name in (name for name in _ARRAYS if name in arrays):
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    digest.update(json.dumps([hierarchy.nodes, hierarchy.edges]).encode())
+    return digest.hexdigest()
+
+
+def _words_checksum(words: Mapping[str, Any], texts: Sequence[str] | None) -> str:
+    """SHA-256 of what `checksum` leaves out, since no number depends on it."""
+    return hashlib.sha256(json.dumps([words, texts], sort_keys=True).encode()).hexdigest()
+
+
+def _mend(folder: Path) -> str:
+    name = folder.name
+    return f"run `dvc repro prepare@{name}` or `python -m rarenodes prepare {name}`"
+
+
+def _damaged(folder: Path, problem: str) -> PreparedDataError:
+    return PreparedDataError(
+        f"{problem}; expected what `prepare` wrote, so it is damaged or of another version: "
+        f"{_mend(folder)}"
+    )
+
+
+def _read_description(folder: Path) -> _Description:
+    path = folder / "dataset.json"
+    try:
+        values = _read_json(path)
+        if not isinstance(values, dict):
+            raise FileFault(f"{path}: found {type(values).__name__}, expected an object")
+        values["edges"] = [tuple(e) if isinstance(e, list) else e for e in values.get("edges", ())]
+        return read_settings(_Description, values, str(path))
+    except (FileFault, SettingsError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise _damaged(folder, first if str(path) in first else f"{path}: {first}") from None
+
+
+def _read_arrays(folder: Path, description: _Description) -> dict[str, np.ndarray]:
+    path = folder / "arrays.safetensors"
+    if not path.is_file():
+        raise _damaged(folder, f"{path}: no such file")
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise _damaged(folder, f"{path}: {brief(error, 200)}") from None
+    found = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
+    expected = {
+        name: (np.dtype(kind), ndim)
+        for name, (kind, ndim) in _ARRAYS.items()
+        if name in found or name not in _OPTIONAL
+    }
+    if found != expected:
+        differ = sorted(n for n in found.keys() | expected if found.get(n) != expected.get(n))
+        raise _damaged(folder, f"{path}: other arrays ({', '.join(differ)[:100]})")
+    return arrays
+
+
+def _read_texts(folder: Path) -> list[str] | None:
+    path = folder / "texts.json"
+    if not path.exists():
+        return None
+    try:
+        texts = _read_json(path)
+    except FileFault as fault:
+        raise _damaged(folder, str(fault)) from None
+    if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+        raise _damaged(folder, f"{path}: no list of texts")
+    return texts
+
+
+def _read_json(path: Path) -> Any:
+    return parsed_json(path, decoded(path, read_bytes(path, "a prepared data set")))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,111 +1,182 @@
 """Hierarchies from files: CSV, JSON or OBO."""
 
 import csv
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from rarenodes.datasets.files import (
+    FileFault,
+    brief,
+    decoded,
+    is_text,
+    parsed_json,
+    read_bytes,
+    short,
+)
+from rarenodes.datasets.obo import parse_obo
 from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "root"
 
-Edges = list[tuple[str, str]]
 
-
-class EdgeListError(ValueError):
+class EdgeListError(FileFault):
     """A file from which no hierarchy can be read; the message says where, what, and the mend."""
 
 
+@dataclass(frozen=True)
+class NamedHierarchy:
+    """A hierarchy, and what its nodes are called.
+
+    Attributes:
+        hierarchy: the nodes and their edges.
+        names: what a node is called in words, for display; empty where the file does not say (CSV
+            and JSON do not).
+
+    """
+
+    hierarchy: Hierarchy
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file says: edges, names, and all nodes, of which some may have no edge."""
+
+    edges: list[tuple[str, str]]
+    names: Mapping[str, str]
+
+
 def read_hierarchy(path: str | Path) -> Hierarchy:
-    """Read a hierarchy.
+    """Read a hierarchy; see `read_named_hierarchy`, which keeps the names of its nodes too."""
+    return read_named_hierarchy(path).hierarchy
+
+
+def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
+    """Read a hierarchy and the names of its nodes.
 
     A CSV file has the columns `child,parent`; a JSON file is a list of pairs `[child, parent]`; of
-    an OBO file the `is_a` lines of terms that are not obsolete are read. Where several nodes have
-    no parent, a node `root` is put above them.
+    an OBO file the `is_a` lines and the names of terms that are not obsolete are read. Where
+    several nodes have no parent, a node `root` is put above them.
 
     Args:
-        path: file that ends in .csv, .json or .obo.
+        path: file in UTF-8 that ends in .csv, .json or .obo.
 
     Raises:
         FileNotFoundError: no such file.
+        OSError: the system does not let it be read.
         EdgeListError: the file cannot be read, or is no hierarchy.
 
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the edges of the hierarchy")
+    content = read_bytes(path, "the edges of the hierarchy")
     if path.suffix.lower() not in _READERS:
         raise EdgeListError(
             f"{path}: found the ending {path.suffix!r}, expected {', '.join(_READERS)}"
         )
     try:
-        return Hierarchy(_under_one_root(_READERS[path.suffix.lower()](path)))
-    except EdgeListError:
-        raise
+        found = _READERS[path.suffix.lower()](path, decoded(path, content))
+        edges = _under_one_root(path, found)
+    except FileFault as fault:
+        raise EdgeListError(str(fault)) from None
+    try:
+        return NamedHierarchy(Hierarchy(edges), found.names)
     except ValueError as error:
-        raise EdgeListError(f"{path}: {error}") from None
+        raise EdgeListError(f"{path}: {brief(error)}") from None
 
 
-def _under_one_root(edges: Edges) -> Edges:
-    children = {child for child, _ in edges}
-    tops = sorted({parent for _, parent in edges} - children)
-    return edges + [(top, ROOT) for top in tops] if len(tops) > 1 else edges
+def _under_one_root(path: Path, found: _Content) -> list[tuple[str, str]]:
+    children = {child for child, _ in found.edges}
+    nodes = {name for edge in found.edges for name in edge} | set(found.names)
+    tops = sorted(nodes - children)
+    if len(tops) < 2:
+        return found.edges
+    if ROOT in nodes:
+        others = [top for top in tops if top != ROOT]
+        raise FileFault(
+            f"{path}: found {len(tops)} nodes without a parent, among them {short(others[0])}, "
+            f"expected one, since the name {ROOT!r} is taken: put them under one node"
+        )
+    return found.edges + [(top, ROOT) for top in tops]
 
 
-def _read_csv(path: Path) -> Edges:
-    edges = []
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.reader(stream)
+def _read_csv(path: Path, text: str) -> _Content:
+    places: dict[tuple[str, str], str] = {}
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
         header = next(rows, [])
         if [name.strip().lower() for name in header] != ["child", "parent"]:
-            raise EdgeListError(
-                f"{path}, line 1: found {','.join(header)!r}, expected the header child,parent"
+            raise FileFault(
+                f"{path}, line 1: found {short(','.join(header))}, expected the header child,parent"
             )
         for row in rows:
             if not row:
                 continue
-            pair = [name.strip() for name in row]
-            if len(pair) != 2 or not all(pair):
-                raise EdgeListError(
-                    f"{path}, line {rows.line_num}: found {','.join(row)!r}, expected two names, "
+            place = f"line {rows.line_num}"
+            if len(row) != 2 or not all(name.strip() for name in row):
+                raise FileFault(
+                    f"{path}, {place}: found {short(','.join(row))}, expected two names, "
                     "child,parent: leave out a root's own line, quote names with commas"
                 )
-            edges.append((pair[0], pair[1]))
-    return edges
+            _add(path, place, row, places)
+    except csv.Error as error:
+        raise FileFault(
+            f'{path}, line {rows.line_num}: {error}; expected CSV: close each quote, write "" for '
+            "one within a name"
+        ) from None
+    return _Content(list(places), {})
 
 
-def _read_json(path: Path) -> Edges:
-    pairs = json.loads(path.read_text(encoding="utf-8"))
+def _read_json(path: Path, text: str) -> _Content:
+    pairs = parsed_json(path, text)
     if not isinstance(pairs, list):
-        raise EdgeListError(
+        raise FileFault(
             f"{path}: found {type(pairs).__name__}, expected a list of pairs [child, parent]"
         )
+    places: dict[tuple[str, str], str] = {}
     for number, pair in enumerate(pairs, start=1):
-        if not (
-            isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, str) for n in pair)
-        ):
-            raise EdgeListError(
-                f"{path}, entry {number}: found {json.dumps(pair)}, expected [child, parent], two strings"
+        is_pair = isinstance(pair, list) and len(pair) == 2
+        if not (is_pair and all(is_text(name) and name.strip() for name in pair)):
+            raise FileFault(
+                f"{path}, entry {number}: found {_as_json(pair)}, "
+                "expected [child, parent], two strings"
             )
-    return [(child, parent) for child, parent in pairs]
+        _add(path, f"entry {number}", pair, places)
+    return _Content(list(places), {})
 
 
-def _read_obo(path: Path) -> Edges:
-    edges: Edges = []
-    for stanza in path.read_text(encoding="utf-8").split("\n["):
-        kind, _, body = stanza.partition("\n")
-        tags = [line.split(": ", 1) for line in body.splitlines() if ": " in line]
-        if kind.strip(" []") != "Term" or ["is_obsolete", "true"] in tags:
-            continue
-        name = next((value for tag, value in tags if tag == "id"), None)
-        if name is None:
-            raise EdgeListError(f"{path}: a [Term] has no line `id: ...`; expected one in each")
-        # "GO:0008150 ! biological_process": what follows is a comment or a qualifier.
-        edges += [(name.strip(), value.split()[0]) for tag, value in tags if tag == "is_a"]
-    return edges
+def _as_json(value: object) -> str:
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "a deeply nested value"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-_READERS: dict[str, Callable[[Path], Edges]] = {
+def _add(path: Path, place: str, pair: list[str], places: dict[tuple[str, str], str]) -> None:
+    """Note an edge and where it stands; each may stand in one place."""
+    child, parent = (name.strip() for name in pair)
+    if child == parent:
+        raise FileFault(
+            f"{path}, {place}: found {short(child)} as its own parent, expected another node: "
+            "leave out a root's own line"
+        )
+    if (child, parent) in places:
+        raise FileFault(
+            f"{path}, {place}: found {short(child)} under {short(parent)} again, as in "
+            f"{places[child, parent]}; expected each edge once: remove one"
+        )
+    places[child, parent] = place
+
+
+def _read_obo(path: Path, text: str) -> _Content:
+    ontology = parse_obo(path, text)
+    return _Content(list(ontology.edges), ontology.names)
+
+
+_READERS: dict[str, Callable[[Path, str], _Content]] = {
     ".csv": _read_csv,
     ".json": _read_json,
     ".obo": _read_obo,

@@ -1,31 +1,41 @@
 """Own data: a table of features or texts with a column of labels, and a hierarchy."""
 
-from collections.abc import Sequence
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rarenodes.datasets.columns import column_means, filled, one_hot, standardised
+from rarenodes.datasets.columns import (
+    LARGEST,
+    column_means,
+    filled,
+    number,
+    one_hot,
+    standardised,
+)
 from rarenodes.datasets.dataset import SPLITS, Dataset
-from rarenodes.datasets.edge_lists import read_hierarchy
+from rarenodes.datasets.edge_lists import read_named_hierarchy
+from rarenodes.datasets.files import brief, short
 from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling, SplitOptions
+from rarenodes.datasets.table_files import Table, TableError, read_table
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, embed, merge_duplicates
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import unknown_name
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 # A column with more is an identifier or a text, not a category.
 MOST_CATEGORIES = 256
 
+# What spreadsheets and pandas write where a value is missing.
+MISSING = frozenset(
+    ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "<NA>"]
+)
 
-class TableError(ValueError):
-    """A table that cannot be read; the message says where, what, and the mend."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
 
 class TableOptions(SplitOptions, TextOptions):
@@ -38,8 +48,9 @@ class TableOptions(SplitOptions, TextOptions):
         separator: what stands between the labels of an example.
         text: column of texts. If given, texts are the only features; those with the same words
             become one example.
-        features: columns of features; all others by default. Columns that are not numeric are
-            taken as categories.
+        features: columns of features; all others by default. A column of numbers is one feature,
+            one of text becomes one feature for each of its categories.
+        categories: columns of features that are categories though they hold numbers, such as codes.
         split: column that says `train`, `valid` or `test`; without it the split is random.
         min_count: a node is kept if at least so many examples belong to it or its descendants.
 
@@ -51,8 +62,29 @@ class TableOptions(SplitOptions, TextOptions):
     separator: str = Field(";", min_length=1)
     text: str | None = None
     features: list[str] | None = Field(None, min_length=1)
+    categories: list[str] = Field([])
     split: str | None = None
     min_count: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _give_every_column_one_meaning(self):
+        meanings = {"labels": self.labels, "split": self.split, "text": self.text}
+        columns = [column for column in meanings.values() if column is not None]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"{meanings} name one column twice; each must name another")
+        for key in ("features", "categories"):
+            for column in getattr(self, key) or ():
+                if column in columns:
+                    meaning = next(m for m, name in meanings.items() if name == column)
+                    raise ValueError(
+                        f"the column {column!r} of the option {meaning} is among the {key}, where it "
+                        f"would give the answer away: remove it from {key}"
+                    )
+        if self.text is not None and (self.features or self.categories):
+            raise ValueError(
+                "text and features are both given, but texts are the only features: leave one out"
+            )
+        return self
 
 
 def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> Dataset:
@@ -60,7 +92,9 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
 
     Texts are embedded as in `text.embed`, fitted on the training part. Other features are
     treated as in the benchmarks: categories become 0/1 columns, missing values take the column's
-    mean, and columns are standardised, over train + valid. Roots are not evaluated.
+    mean, and columns are standardised, over train + valid. Roots are not evaluated. The card counts
+    what did not become an example or a node of its own: texts merged or without a word, and nodes
+    of too few examples.
 
     Args:
         source: name of the data set.
@@ -70,30 +104,35 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
 
     Raises:
         FileNotFoundError: no such file.
+        OSError: the system does not let a file be read.
         EdgeListError: the hierarchy cannot be read.
         TableError: the table cannot be read, or does not fit the hierarchy.
         SettingsError: a column that the table does not have.
 
     """
-    path = root / options.examples
-    hierarchy = read_hierarchy(root / options.hierarchy)
-    table = _read(path, options)
-    labels = _labels(path, table, options, hierarchy)
-    parts = _parts(path, table, options)
-    texts, merged = None, 0
+    examples, edges = raw_files(options, root)
+    named = read_named_hierarchy(edges)
+    table = read_table(examples)
+    _check_columns(table, options)
+    labels = _labels(table, options, named.hierarchy, edges)
+    parts = _parts(table, options)
+    texts, merged, wordless = None, 0, 0
     if options.text is not None:
-        combined = merge_duplicates(table[options.text].tolist(), labels)
-        parts = _merged_parts(path, parts, combined.group)
+        combined = merge_duplicates(table.text(options.text), labels)
+        wordless = combined.group.count(None)
+        if wordless == table.rows:
+            raise TableError(f"{examples}, column {options.text!r}: found no word, expected texts")
+        parts = _merged_parts(table, options, parts, combined.group)
         texts, labels, merged = combined.texts, combined.labels, combined.merged
     targets, hierarchy = frequent_nodes(
-        closed_targets(labels, hierarchy), hierarchy, options.min_count
+        closed_targets(labels, named.hierarchy), named.hierarchy, options.min_count
     )
     split = sampling.split(len(labels), options) if parts is None else sampling.limit(_rows(parts))
     if texts is not None:
         features = embed(texts, split["train"], options, sampling.sklearn_seed("svd"))
     else:
         learned_from = np.concatenate([split["train"], split["valid"]])
-        columns = _columns(path, table, options)
+        columns = _columns(table, options)
         complete = filled(columns, column_means(columns, learned_from))
         features = standardised(complete, learned_from)
     return Dataset(
@@ -105,82 +144,91 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
         evaluated=~np.isin(hierarchy.nodes, hierarchy.roots),
         card={
             "source": [options.examples, options.hierarchy],
-            "source_sha256": [sha256(path), sha256(root / options.hierarchy)],
+            "source_sha256": [sha256(examples), sha256(edges)],
             "options": options.model_dump(),
             "seed": sampling.seed,
             "train_fraction": sampling.train_fraction,
+            "rows": table.rows,
             "merged_texts": merged,
+            "texts_without_words": wordless,
+            "dropped_nodes": len(named.hierarchy) - len(hierarchy),
         },
         texts=texts,
+        titles=_titles(hierarchy, named.names),
     )
 
 
-def _read(path: Path, options: TableOptions) -> "pd.DataFrame":
-    """The table, whose columns of labels, texts and parts are strings."""
-    import pandas as pd  # here, since most who import this package read no table
+def raw_files(options: TableOptions, root: Path) -> list[Path]:
+    """The files that the data set is made of: the table and the hierarchy."""
+    return [root / options.examples, root / options.hierarchy]
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a CSV or Parquet table")
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix.lower() not in readers:
-        raise TableError(f"{path}: found the ending {path.suffix!r}, expected .csv or .parquet")
-    try:
-        table = readers[path.suffix.lower()](path)
-    except ValueError as error:
-        raise TableError(
-            f"{path}: {str(error).strip()}; expected a readable table: save it again"
-        ) from None
-    named = [c for c in (options.labels, options.text, options.split) if c is not None]
-    for column in [*named, *(options.features or [])]:
-        if column not in table.columns:
-            raise unknown_name("column", column, map(str, table.columns), str(path))
-    if path.suffix.lower() == ".csv":
-        # Once more as they stand: a label "NA" is no missing value, and "01" is no number.
-        table[named] = pd.read_csv(path, usecols=named, dtype=str, keep_default_na=False)[named]
-    table[named] = table[named].fillna("").astype(str)
-    return table
+
+def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] | None:
+    return tuple(names.get(node, node) for node in hierarchy.nodes) if names else None
+
+
+def _check_columns(table: Table, options: TableOptions) -> None:
+    named = [options.labels, options.text, options.split]
+    for column in [*named, *(options.features or []), *options.categories]:
+        if column is not None and column not in table.columns:
+            known = [brief(name, 40) for name in table.columns]
+            raise unknown_name("column", column, known[:20], str(table.path))
 
 
 def _labels(
-    path: Path, table: "pd.DataFrame", options: TableOptions, hierarchy: Hierarchy
+    table: Table, options: TableOptions, hierarchy: Hierarchy, edges: Path
 ) -> list[list[str]]:
     labels = []
-    for row, cell in enumerate(table[options.labels], start=1):
+    for row, cell in enumerate(table.text(options.labels)):
         names = [name.strip() for name in cell.split(options.separator) if name.strip()]
         if not names:
             raise TableError(
-                f"{path}, row {row}: no label in column {options.labels!r}, expected at least one: "
+                f"{table.place(row)}: no label in column {options.labels!r}, expected at least one: "
                 f"leave the row out, or give it the root {hierarchy.roots[0]!r}"
             )
         for name in names:
             if name not in hierarchy.index:
-                where = f"{path}, row {row}, column {options.labels!r}"
-                raise TableError(str(unknown_name("node", name, hierarchy.nodes[:1000], where)))
+                near = difflib.get_close_matches(
+                    name[:100], hierarchy.nodes[:1000], n=1, cutoff=0.5
+                )
+                mend = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f", expected one of the {len(hierarchy)} nodes of {edges}: correct it, set "
+                    "the option separator, or add the node there"
+                )
+                raise table.fault(row, options.labels, f"unknown node {short(name)}{mend}")
         labels.append(names)
     return labels
 
 
-def _parts(path: Path, table: "pd.DataFrame", options: TableOptions) -> list[str] | None:
+def _parts(table: Table, options: TableOptions) -> list[str] | None:
     if options.split is None:
         return None
-    parts = table[options.split].str.strip().tolist()
-    for row, part in enumerate(parts, start=1):
+    parts = [part.strip() for part in table.text(options.split)]
+    for row, part in enumerate(parts):
         if part not in SPLITS:
-            raise TableError(
-                f"{path}, row {row}, column {options.split!r}: found {part!r}, "
-                f"expected one of {', '.join(SPLITS)}"
+            raise table.fault(
+                row, options.split, f"found {short(part)}, expected one of {', '.join(SPLITS)}"
             )
+    return _check_all_there(table, options, parts)
+
+
+def _check_all_there(table: Table, options: TableOptions, parts: list[str]) -> list[str]:
     for part in SPLITS:
         if part not in parts:
             raise TableError(
-                f"{path}: no row has {part!r} in column {options.split!r}, expected at least one: "
-                "add some, or leave out the option split for a random split"
+                f"{table.path}: no row has {part!r} in column {options.split!r}, expected at least "
+                "one: add some, or leave out the option split for a random split"
             )
     return parts
 
 
 def _merged_parts(
-    path: Path, parts: Sequence[str] | None, group: Sequence[int | None]
+    table: Table,
+    options: TableOptions,
+    parts: Sequence[str] | None,
+    group: Sequence[int | None],
 ) -> list[str] | None:
     """Part of every merged text; a text must not be in two parts."""
     if parts is None:
@@ -192,53 +240,121 @@ def _merged_parts(
         earlier = first.setdefault(example, row)
         if parts[earlier] != parts[row]:
             raise TableError(
-                f"{path}, rows {earlier + 1} and {row + 1}: the same words are in {parts[earlier]!r} "
-                f"and in {parts[row]!r}, expected one part: move or remove one of the two"
+                f"{table.place(row)}: the same words are in {parts[row]!r} here and in "
+                f"{parts[earlier]!r} in {table.place(earlier).rpartition(', ')[2]}, expected one "
+                "part: move or remove one of the two"
             )
-    return [parts[row] for row in first.values()]
+    # Texts without a word are gone, and may have been all of a part.
+    return _check_all_there(table, options, [parts[row] for row in first.values()])
 
 
 def _rows(parts: Sequence[str]) -> dict[str, np.ndarray]:
     return {part: np.flatnonzero(np.array(parts) == part) for part in SPLITS}
 
 
-def _columns(path: Path, table: "pd.DataFrame", options: TableOptions) -> np.ndarray:
-    import pandas as pd
-
+def _columns(table: Table, options: TableOptions) -> np.ndarray:
     not_features = {options.labels, options.split}
     names = options.features or [c for c in table.columns if c not in not_features]
     if not names:
         raise TableError(
-            f"{path}: no column is left for features; expected at least one, or the option text"
+            f"{table.path}: no column is left for features; expected at least one, or the option text"
         )
     values, levels = [], []
     for name in names:
-        column = table[name]
-        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            values.append(_numbers(path, column))
-            levels.append(None)
+        cells = table.usable(name)
+        if name in options.categories:
+            column, categories = _categories(table, name, table.text(name))
+        elif isinstance(cells, np.ndarray):
+            column, categories = _checked_numbers(table, name, cells.astype(np.float64)), None
         else:
-            positions, categories = pd.factorize(column, sort=True)
-            _check_few(path, name, len(categories))
-            values.append(np.where(positions < 0, np.nan, positions))
-            levels.append(tuple(map(str, categories)))
-    return one_hot(np.column_stack(values).astype(np.float64), levels)
-
-
-def _numbers(path: Path, column: "pd.Series") -> np.ndarray:
-    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(numbers).any():
-        row = int(np.flatnonzero(np.isinf(numbers))[0]) + 1
+            column, categories = _numbers_or_categories(table, name, cells)
+        values.append(column)
+        levels.append(categories)
+    columns = one_hot(np.column_stack(values), levels)
+    if not columns.shape[1]:
         raise TableError(
-            f"{path}, row {row}, column {column.name!r}: found {numbers[row - 1]}, expected a finite "
-            "number: correct it, or leave the cell empty if it is missing"
+            f"{table.path}: the columns of features hold no value, expected at least one: "
+            "choose others in the option features"
         )
-    return numbers
+    return columns
 
 
-def _check_few(path: Path, name: str, categories: int) -> None:
-    if categories > MOST_CATEGORIES:
+def _numbers_or_categories(
+    table: Table, name: str, cells: Sequence[str | None]
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """What a column of text holds, where there can be no doubt.
+
+    Few slips in a column of numbers must not turn it into hundreds of categories.
+    """
+    known = [
+        (row, cell.strip())
+        for row, cell in enumerate(cells)
+        if cell is not None and cell.strip() not in MISSING
+    ]
+    if all(_is_number(cell) for _, cell in known) and table.lines is not None:
+        column = np.full(len(cells), np.nan)
+        for row, cell in known:
+            column[row] = number(cell)
+        return _checked_numbers(table, name, column), None
+    like = [_is_number(cell) or bool(_DECIMAL_COMMA.fullmatch(cell)) for _, cell in known]
+    if known and 2 * sum(like) >= len(like):
+        _refuse(table, name, known, sum(like))
+    return _categories(table, name, cells)
+
+
+def _refuse(table: Table, name: str, known: Sequence[tuple[int, str]], numbers: int) -> None:
+    row, cell = next((k for k in known if not _is_number(k[1])), known[0])
+    mend = f"or name {short(name)} in the option categories if it holds no quantity"
+    if _DECIMAL_COMMA.fullmatch(cell):
+        raise table.fault(
+            row,
+            name,
+            f"found {short(cell)}, expected a number with a decimal point: write "
+            f"{cell.replace(',', '.')}, {mend}",
+        )
+    if _is_number(cell):
         raise TableError(
-            f"{path}, column {name!r}: found {categories} categories, expected numbers or at most "
-            f"{MOST_CATEGORIES} categories: leave the column out of the option features"
+            f"{table.path}, column {short(name)}: found numbers stored as text, expected a column of "
+            f"numbers: save it as such, {mend}"
         )
+    raise table.fault(
+        row,
+        name,
+        f"found {short(cell)}, expected a number, as in {numbers} of {len(known)} rows: "
+        f"correct it, leave the cell empty if it is missing, {mend}",
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _categories(
+    table: Table, name: str, cells: Sequence[str | None]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    known = [None if cell is None or cell.strip() in MISSING else cell.strip() for cell in cells]
+    levels = tuple(sorted({cell for cell in known if cell is not None}))
+    if len(levels) > MOST_CATEGORIES:
+        raise TableError(
+            f"{table.path}, column {short(name)}: found {len(levels)} categories, expected numbers or at "
+            f"most {MOST_CATEGORIES} categories: leave the column out of the option features"
+        )
+    position = {level: float(i) for i, level in enumerate(levels)}
+    return np.array([np.nan if cell is None else position[cell] for cell in known]), levels
+
+
+def _checked_numbers(table: Table, name: str, column: np.ndarray) -> np.ndarray:
+    wrong = np.abs(column) > LARGEST
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise table.fault(
+            row,
+            name,
+            f"found {column[row]:g}, expected a finite number of at most {LARGEST:g}: "
+            "correct it, or leave the cell empty if it is missing",
+        )
+    return column

@@ -1,0 +1,237 @@
+"""Tables from CSV and Parquet files, with nothing guessed and no row lost.
+
+CSV is read by Python's `csv` in its strict mode rather than by `pandas`, which fills short rows up
+with missing values, takes the first column for an index where rows are longer than the header, lets
+a stray quote swallow rows, renames columns that share a name, and knows no line numbers.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rarenodes.datasets.files import FileFault, brief, decoded, is_text, read_bytes, short
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class TableError(FileFault):
+    """A table that cannot be read; the message says where, what, and the mend."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A column of a type that holds neither numbers nor text, such as lists or dates."""
+
+    kind: str
+
+
+# Text is None where it is missing, which only Parquet tells from an empty cell. Numbers are float64,
+# NaN where missing, or integers, none missing.
+Column = Sequence[str | None] | np.ndarray | Unusable
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as its file holds it.
+
+    Attributes:
+        path: the file.
+        columns: cells by name of the column: numbers where the file says that they are, else
+            text. A CSV file says nothing: all its cells are text.
+        lines: for every row the line it ends in, in a CSV file; None in a Parquet file.
+        rows: how many rows.
+
+    """
+
+    path: Path
+    columns: dict[str, Column]
+    lines: Sequence[int] | None
+    rows: int
+
+    def place(self, row: int) -> str:
+        """Where a row (from 0) stands, for a message."""
+        if self.lines is None:
+            return f"{self.path}, row {row + 1}"
+        return f"{self.path}, line {self.lines[row]}"
+
+    def fault(self, row: int, column: str, problem: str) -> TableError:
+        """The error about a cell."""
+        return TableError(f"{self.place(row)}, column {short(column)}: {problem}")
+
+    def text(self, column: str) -> list[str]:
+        """The cells of a column as text; empty where missing.
+
+        Raises:
+            TableError: the column holds lists, dates or the like.
+
+        """
+        cells = self.usable(column)
+        if isinstance(cells, np.ndarray):
+            # pandas makes floats of integers of which some are missing.
+            plain = (int(x) if x == x // 1 else x for x in cells.tolist())
+            return ["" if x != x else str(x) for x in plain]
+        return ["" if cell is None else cell for cell in cells]
+
+    def usable(self, column: str) -> Sequence[str | None] | np.ndarray:
+        """The cells of a column.
+
+        Raises:
+            TableError: the column holds lists, dates or the like.
+
+        """
+        cells = self.columns[column]
+        if isinstance(cells, Unusable):
+            raise TableError(
+                f"{self.path}, column {short(column)}: found values of type {cells.kind}, expected "
+                "numbers or text: write lists as text with a separator (a;b), other values as "
+                "numbers, or leave the column out of the option features"
+            )
+        return cells
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV or Parquet file.
+
+    CSV: UTF-8, separated by commas, one header line; empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: the system does not let it be read.
+        TableError: it cannot be read as a table, with the line where there is one.
+
+    """
+    content = read_bytes(path, "a CSV or Parquet table")
+    if path.suffix.lower() not in _READERS:
+        raise TableError(
+            f"{path}: found the ending {path.suffix!r}, expected {' or '.join(_READERS)}"
+        )
+    try:
+        table = _READERS[path.suffix.lower()](path, content)
+    except FileFault as fault:
+        raise TableError(str(fault)) from None
+    if not table.rows:
+        raise TableError(f"{path}: found no row below the header, expected one for each example")
+    return table
+
+
+def _read_csv(path: Path, content: bytes) -> Table:
+    rows, lines = [], []
+    with _cells_of_any_length():
+        reader = csv.reader(io.StringIO(decoded(path, content), newline=""), strict=True)
+        try:
+            names = [name.strip() for name in next(filter(None, reader), [])]
+            _check_names(f"{path}, line {max(reader.line_num, 1)}", names)
+            for row in filter(None, reader):
+                if len(row) != len(names):
+                    raise TableError(
+                        f"{path}, line {reader.line_num}: found {len(row)} cells, expected "
+                        f"{len(names)}, one for each column: quote cells that hold commas"
+                    )
+                rows.append(row)
+                lines.append(reader.line_num)
+        except csv.Error as error:
+            raise TableError(
+                f'{path}, line {reader.line_num}: {error}; expected CSV: close each quote, write "" '
+                "for one within a cell"
+            ) from None
+    cells = list(zip(*rows, strict=True)) or [()] * len(names)
+    return Table(path, dict(zip(names, cells, strict=True)), lines, len(rows))
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Lift the limit of 128 kB a cell: a text may be longer."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _check_names(where: str, names: Sequence[str]) -> None:
+    if not names:
+        raise TableError(f"{where}: found no column, expected a header and a row for each example")
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+        raise TableError(
+            f"{where}: found the one column {short(names[0])}, expected names separated by commas: "
+            "save the table as CSV with commas"
+        )
+    for position, name in enumerate(names):
+        if not name:
+            raise TableError(
+                f"{where}: column {position + 1} has no name, expected one for each: name it, or "
+                "remove it (pandas writes row numbers there unless told index=False)"
+            )
+        if name in names[:position]:
+            raise TableError(
+                f"{where}: found two columns {short(name)}, expected names that differ: rename one"
+            )
+
+
+def _read_parquet(path: Path, content: bytes) -> Table:
+    # Here, since most who import this package read no table.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            table = file.read()
+        table.validate(full=True)
+        names = table.column_names
+        _check_names(str(path), names)
+        columns = {
+            name: _column(path, name, column)
+            for name, column in zip(names, table.columns, strict=True)
+            if name not in _index_columns(table)
+        }
+    except FileFault:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise TableError(
+            f"{path}: {brief(error, 200)}; expected a readable Parquet table: save or fetch it again"
+        ) from None
+    return Table(path, columns, None, table.num_rows)
+
+
+def _index_columns(table: "pa.Table") -> set[str]:
+    """Columns in which pandas kept row labels."""
+    described = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    return {name for name in described if isinstance(name, str)}
+
+
+def _column(path: Path, name: str, column: "pa.ChunkedArray") -> Column:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        if pa.types.is_integer(kind) and not column.null_count:
+            return column.to_numpy()
+        numbers = column.cast(pa.float64(), safe=False).to_numpy()
+        return np.array(numbers, dtype=np.float64)
+    if pa.types.is_boolean(kind):
+        return [None if cell is None else str(cell) for cell in column.to_pylist()]
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        cells = column.to_pylist()
+        for row, cell in enumerate(cells, start=1):
+            if cell is not None and not is_text(cell):
+                raise TableError(f"{path}, row {row}, column {short(name)}: found half a character")
+        return cells
+    return Unusable(str(kind))
+
+
+_READERS: dict[str, Callable[[Path, bytes], Table]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
