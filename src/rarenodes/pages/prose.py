@@ -225,7 +225,7 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     """`12 %` for 0.12."""
-    return MISSING if _none(share) else f"{100 * share:.{digits}f} %"
+    return MISSING if _none(share) else f"{100 * share:.{digits}f} %".replace("-", "−")
 
 
 def factor(on: float | None, off: float | None) -> str:
