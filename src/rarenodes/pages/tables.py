@@ -1,6 +1,6 @@
 """Tables for readers: scores by variant, by rarity and by depth, written as CSV and Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from rarenodes.randomness import numpy_stream
 from rarenodes.scores.catalogue import NODE_SCORES, shown
 from rarenodes.scores.metrics import RARITY_BINS, precision_recall_f1, rarity_bin
 from rarenodes.settings import Settings
+
+UNSEEN = RARITY_BINS[0]  # nodes without a training positive
 
 
 def write_table(table: pd.DataFrame, stem: Path) -> None:
@@ -82,6 +84,30 @@ def mean_and_spread(mean: float, spread: float, digits: int = 3) -> str:
     return text if np.isnan(spread) else f"{text} ± {spread:.{digits}f}"
 
 
+def findable(table: pd.DataFrame, found: Sequence[str]) -> tuple[pd.DataFrame, int]:
+    """A table by rarity without nodes that nobody can find, and how many nodes these are.
+
+    Nodes without a training positive are left out where no variant is ever right about them; another
+    group stays, as what is not found there could have been.
+
+    Args:
+        table: a row per `rarity` and variant, with the number of `nodes`.
+        found: columns that are above 0 where something was found.
+
+    """
+    unseen = table[table["rarity"].astype(str) == UNSEEN]
+    if unseen.empty or (unseen[list(found)] > 0).any(axis=None):
+        return table, 0
+    return table[table["rarity"].astype(str) != UNSEEN], int(unseen["nodes"].iloc[0])
+
+
+def left_out(nodes: int) -> str:
+    """What a caption says of nodes that `findable` left out; empty where there are none."""
+    if not nodes:
+        return ""
+    return f"Left out: {nodes:,} nodes without training positives, of which nothing finds any."
+
+
 # --- what notebooks show ------------------------------------------------------------------------
 
 
@@ -89,8 +115,29 @@ def readable(table: pd.DataFrame):
     """A table of texts as Markdown, which notebooks wrap and align for reading."""
     from IPython.display import Markdown  # only notebooks have it
 
-    escaped = table.map(lambda cell: cell.replace("|", "\\|") if isinstance(cell, str) else cell)
-    return Markdown(escaped.to_markdown())
+    return Markdown(as_markdown(table))
+
+
+def folded(title: str, table: pd.DataFrame):
+    """The same behind a title that opens it: for tables too long to stand in the way."""
+    from IPython.display import Markdown
+
+    summary = f"<details><summary>{title} ({len(table)} rows)</summary>"
+    return Markdown(f"{summary}\n\n{as_markdown(table)}\n\n</details>")
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown: a column for each level of its index, one title for each of its columns."""
+    flat = table.copy()
+    if isinstance(flat.columns, pd.MultiIndex):
+        flat.columns = [", ".join(map(str, names)) for names in flat.columns]
+    if isinstance(flat.index, pd.MultiIndex):
+        flat.index.names = [name or "" for name in flat.index.names]
+        flat = flat.reset_index()
+    else:
+        flat.insert(0, flat.index.name or "", flat.index, allow_duplicates=True)
+    escaped = flat.map(lambda cell: cell.replace("|", "\\|") if isinstance(cell, str) else cell)
+    return escaped.to_markdown(index=False)
 
 
 def card_table(dataset: Dataset) -> pd.DataFrame:
@@ -193,22 +240,6 @@ def overall_table(overall: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def difference_table(
-    differences: pd.DataFrame, labels: Mapping[tuple[str, str, str], str]
-) -> pd.DataFrame:
-    """Differences with intervals and Holm-corrected p-values: a row a pair, a column a comparison."""
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    keyed = differences.set_index(["measure", "nodes", "at"])
-    for key, label in labels.items():
-        for row in keyed.loc[[key]].itertuples() if key in keyed.index else ():
-            cells.setdefault((row.variant, row.baseline), {})[label] = (
-                f"{row.difference:+.3f} [{row.lower:+.3f}, {row.upper:+.3f}] p {row.holm_p:.3f}"
-            )
-    table = pd.DataFrame.from_dict(cells, orient="index")
-    table.index = [f"{variant} − {baseline}" for variant, baseline in cells]
-    return table
-
-
 def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
     """Recall at the baseline's precision."""
     names = {
@@ -221,7 +252,7 @@ def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
 
 
 def across_table(across: pd.DataFrame) -> pd.DataFrame:
-    """Signed-rank tests over data sets."""
+    """Signed-rank tests over data sets; a dash where they are too few to bound a difference."""
     shown = {
         "measure": "measure",
         "variant": "variant",
@@ -237,4 +268,6 @@ def across_table(across: pd.DataFrame) -> pd.DataFrame:
         "equivalent": "P(equivalent)",
         "better": "P(better)",
     }
-    return across[list(shown)].rename(columns=shown).set_index(["measure", "variant"]).round(3)
+    table = across[list(shown)].replace([np.inf, -np.inf], np.nan).round(3)
+    table = table.rename(columns=shown).set_index(["measure", "variant"])
+    return table.astype(object).where(table.notna(), "–")

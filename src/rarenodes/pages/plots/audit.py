@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rarenodes.pages.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, style
+from rarenodes.pages.tables import UNSEEN, findable, left_out
 from rarenodes.scores.catalogue import Key
 from rarenodes.scores.metrics import RARITY_BINS
 
@@ -134,12 +135,18 @@ def switch_effects(effects: pd.DataFrame, switches: pd.DataFrame) -> Figure:
 def precision_by_rarity(by_rarity: pd.DataFrame, switches: pd.DataFrame) -> Figure:
     """Average precision of every variant with intervals, by the nodes' training positives.
 
+    Nodes without training positives have no panel where nothing finds any of them.
+
     Args:
         by_rarity: from an audit: a row per data set, bin, variant and measure.
         switches: from an audit: a row per pair.
 
     """
+    recall = by_rarity[by_rarity["measure"] == "recall_half"]
+    hidden = {name: findable(part, ["score"])[1] for name, part in recall.groupby("dataset")}
     table = by_rarity[by_rarity["measure"] == "average_precision"]
+    unseen = table["rarity"].astype(str) == UNSEEN
+    table = table[~(unseen & (table["dataset"].map(hidden).fillna(0) > 0))]
     there = _way_there(switches)
     others = [v for v in dict.fromkeys(table["variant"]) if v not in there]
     place = _places(there, others)
@@ -169,7 +176,9 @@ def precision_by_rarity(by_rarity: pd.DataFrame, switches: pd.DataFrame) -> Figu
             row[0].set_ylabel(dataset)
         axes[0, 0].set_yticks(list(place.values()), list(place))
         axes[0, 0].invert_yaxis()
-        figure.supxlabel("average precision, mean over nodes with test positives", fontsize=9)
+        notes = [f"{name}: {left_out(n)}" for name, n in hidden.items() if n]
+        label = "average precision, mean over nodes with test positives"
+        figure.supxlabel("\n".join([label, *notes]), fontsize=9)
     return figure
 
 

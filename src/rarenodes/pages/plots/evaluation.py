@@ -13,11 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, style
+from rarenodes.pages.tables import findable, left_out
 from rarenodes.scores.catalogue import NODE_SCORES
 
 
 def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
     """A panel for each score and group; a dot for each variant, its bar one standard deviation.
+
+    By rarity, nodes that cannot be found have no panel: a note says how many they are.
 
     Args:
         table: from `rarenodes.pages.tables.scores_by`.
@@ -25,6 +28,9 @@ def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
         baseline: variant whose score is drawn as a line through each panel.
 
     """
+    hidden = 0
+    if group == "rarity":
+        table, hidden = findable(table, ("recall_half", "f1_tuned"))
     variants = list(dict.fromkeys(table["variant"]))
     groups = list(dict.fromkeys(table[group]))
     place = {variant: i for i, variant in enumerate(variants)}
@@ -58,6 +64,8 @@ def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
             axes[row, len(groups) // 2].set_xlabel(label)
         axes[0, 0].set_yticks(range(len(variants)), variants)
         axes[0, 0].invert_yaxis()
+        if hidden:
+            figure.supxlabel(left_out(hidden), fontsize=9)
     return figure
 
 

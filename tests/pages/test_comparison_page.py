@@ -1,0 +1,172 @@
+"""What a comparison and a large hierarchy are said to show, from tables made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rarenodes.pages.comparison import comparison_values, number_table, verdict_cells
+from rarenodes.pages.prose import render
+from rarenodes.pages.scale import scale_values
+
+FOUND = ("macro_recall", "rare", "half")
+RANKED = ("macro_average_precision", "rare", "none")
+TUNED = ("macro_f1", "with_positives", "tuned")
+LABELS = {FOUND: "recall", RANKED: "ranking", TUNED: "tuned F1"}
+
+
+def differences() -> pd.DataFrame:
+    rows = [
+        # On `one` weights find more and rank worse; on `two` focal ranks better.
+        ("one", FOUND, "weighted", "mcm", 0.8, 0.4, 0.3, 0.5, "better"),
+        ("one", FOUND, "focal", "mcm", 0.5, 0.4, 0.05, 0.2, "better"),
+        ("one", RANKED, "weighted", "mcm", 0.6, 0.7, -0.2, -0.05, "worse"),
+        ("one", RANKED, "focal", "mcm", 0.7, 0.7, -0.001, 0.001, "same"),
+        ("one", TUNED, "weighted", "mcm", 0.5, 0.48, -0.01, 0.05, "unclear"),
+        ("one", TUNED, "focal", "mcm", 0.5, 0.48, -0.01, 0.05, "unclear"),
+        ("one", FOUND, "focal", "weighted", 0.5, 0.8, -0.4, -0.2, "worse"),
+        ("two", FOUND, "weighted", "mcm", 0.4, 0.4, -0.1, 0.1, "unclear"),
+        ("two", FOUND, "focal", "mcm", 0.2, 0.4, -0.3, -0.1, "worse"),
+        ("two", RANKED, "weighted", "mcm", 0.7, 0.7, -0.1, 0.1, "unclear"),
+        ("two", RANKED, "focal", "mcm", 0.9, 0.6, 0.2, 0.4, "better"),
+    ]
+    table = pd.DataFrame(
+        [(name, *key, *rest) for name, key, *rest in rows],
+        columns=[
+            "dataset", "measure", "nodes", "at", "variant", "baseline", "score", "baseline_score",
+            "lower", "upper", "verdict",
+        ],
+    )  # fmt: skip
+    return table.assign(difference=table["score"] - table["baseline_score"], holm_p=0.01)
+
+
+def across(smallest: float) -> pd.DataFrame:
+    return pd.DataFrame({"smallest_holm_p": [1.0, smallest], "better": [0.965, 0.5]})
+
+
+def test_values_by_hand():
+    values = comparison_values(differences(), "mcm", 0.05, across(0.5))
+    assert values["data_sets"] == ["one", "two"]
+    assert values["variants"] == ["weighted", "focal"]
+    assert values["found_better"] == [["weighted", "focal"], []]
+    assert values["found_worse"] == [[], ["focal"]]
+    assert values["found_best"] == ["weighted", None]
+    assert values["found_best_off"] == [0.4, None]
+    assert values["found_best_on"] == [0.8, None]
+    assert values["found_best_ranked"] == [pytest.approx(-0.1), None]
+    assert values["found_best_ranked_verdict"] == ["worse", None]
+    assert values["ranked_best"] == [None, "focal"]
+    assert values["ranked_same"] == [["focal"], []]
+    assert values["tuned_f1_better"] == [[], None]  # not compared on `two`
+    assert values["largest_family"] == 3
+    assert (values["across_smallest_p"], values["across_testable"]) == (0.5, False)
+
+
+def test_the_opening_says_so_in_five_sentences_or_fewer():
+    text = render("variants_opening", comparison_values(differences(), "mcm", 0.05, across(0.5)))
+    lines = text.splitlines()
+    assert len(lines) == 5
+    assert lines[0] == (
+        "**Rare nodes found at 0.5**, compared with `mcm`: clearly more with `weighted`, recall "
+        "0.400 → 0.800 (×2.0) on one and not clearly more with any variant on two."
+    )
+    assert "is clearly lower (−0.100 [−0.200, −0.050], one)." in lines[1]
+    assert "by none on one and by `focal` 0.600 → 0.900 (×1.5) on two." in lines[2]
+    assert "with none on one and (not compared) on two." in lines[3]
+    assert lines[4] == "With 2 data sets no test across data sets could show anything."
+
+
+def test_one_data_set_needs_no_name_and_no_test_across():
+    one = differences().query("dataset == 'one'")
+    text = render("variants_opening", comparison_values(one, "mcm", 0.05))
+    assert "recall 0.400 → 0.800 (×2.0).\n" in text
+    assert "across" not in text
+
+
+def test_tests_that_could_show_nothing_are_one_sentence():
+    values = comparison_values(differences(), "mcm", 0.05, across(0.5))
+    text = render("compare_across", values)
+    assert text.startswith("No outcome could have been significant: with 2 data sets the smallest")
+    assert "could give is 0.5, so" in text
+    assert "0.965" not in text
+    assert "\n" not in text
+
+
+def test_tests_that_could_show_something_are_explained():
+    values = comparison_values(differences(), "mcm", 0.05, across(0.05))
+    assert values["across_testable"] is True
+    assert "rank-biserial" in render("compare_across", values)
+
+
+def test_limits_say_what_resamples_rule_out():
+    more = {
+        "sources": ["icd10cm"],
+        "seeds": 3,
+        "equivalence": 0.01,
+        "budgets": [{"data_set": "one", "epochs": 15, "batch_size": 128, "members": 4}],
+    }
+    values = comparison_values(differences(), "mcm", 0.05) | more
+    text = render("compare_limits", values | {"resamples": 99})
+    assert "2 data sets from 1 source (icd10cm)" in text
+    assert "one: 15 epochs of batches of 128, 4 members" in text
+    # Three comparisons of 2 / 100 each.
+    assert "3 comparisons and 99 resamples cannot give a corrected p-value below 0.06" in text
+    assert "Holm" not in render("compare_limits", values | {"resamples": 2000})
+    assert "**Independence.**" in text
+    assert "**Independence.**" not in render(
+        "compare_limits", values | {"resamples": 2000, "sources": ["a", "b"]}
+    )
+
+
+def test_cells_of_the_matrix_keep_the_order_of_scores_and_name_contrasts():
+    cells = verdict_cells(differences(), LABELS, "mcm")
+    assert list(dict.fromkeys(cells["label"])) == ["recall", "ranking", "tuned F1"]
+    assert len(cells) == 10
+    contrasts = verdict_cells(differences().query("baseline != 'mcm'"), LABELS)
+    (row,) = contrasts.to_dict("records")
+    assert (row["variant"], row["label"], row["verdict"]) == ("focal − weighted", "recall", "worse")
+    assert row["difference"] == pytest.approx(-0.3)
+
+
+def test_numbers_behind_the_matrix():
+    row = number_table(differences(), LABELS).iloc[0]
+    assert row["from → to"] == "0.400 → 0.800"
+    assert row["difference"] == "+0.400 [+0.300, +0.500]"
+    assert (row["score"], row["compared with"], row["verdict"]) == ("recall", "mcm", "better")
+
+
+# --- a large hierarchy --------------------------------------------------------------------------
+
+
+def finds(unseen: float) -> pd.DataFrame:
+    rows = [
+        ("0", "mcm", "half", 60, unseen, 0.0, np.nan),
+        ("0", "mcm", "tuned", 60, 0.0, 0.0, np.nan),
+        ("1–5", "mcm", "half", 30, 0.2, 0.15, 0.72),
+        ("1–5", "mcm", "tuned", 30, 0.4, 0.33, 0.37),
+        (">50", "mcm", "half", 10, 0.9, 0.8, 0.9),
+    ]
+    columns = ["rarity", "variant", "at", "nodes", "found", "recall", "precision"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+OVERALL = pd.DataFrame({"variant": ["mcm"], "macro_average_precision_with_positives": [0.465]})
+
+
+def test_what_a_large_hierarchy_shows_by_hand():
+    values = scale_values(finds(0.0), OVERALL)
+    assert (values["nodes"], values["unseen_nodes"], values["unseen_found"]) == (100, 60, 0.0)
+    assert values["rarest_recall_half"] == [0.15]
+    assert values["rarest_precision_half"] == [0.72]
+    assert values["rarest_recall_tuned"] == [0.33]
+    assert values["ranking"] == [0.465]
+    text = render("scale_opening", values)
+    assert "**Of 100 nodes with test positives, 60 have no training positive**" in text
+    assert "nothing finds any of these" in text
+    assert "`mcm` 15 % (precision 0.720) and 33 % (0.370)." in text
+    assert "`mcm` 0.465." in text
+
+
+def test_nodes_without_training_positives_that_are_found_all_the_same():
+    assert "a variant finds 2.0 % of these at most" in render(
+        "scale_opening", scale_values(finds(0.02), OVERALL)
+    )
