@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         options.command(options)
-    except (SettingsError, StageFailed, TrainingError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (SettingsError, StageFailed, TrainingError, ValueError, OSError, MemoryError) as error:
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "pipeline", help="write dvc.yaml, after data sets with files of their own were added"
     ).set_defaults(command=_write_pipeline)
+    prose = commands.add_parser(
+        "prose", help="fill the blocks of a text that come from tables, or check them"
+    )
+    prose.add_argument("path", type=Path)
+    prose.add_argument("--check", action="store_true", help="say which are out of date")
+    prose.set_defaults(command=_prose)
     everything = commands.add_parser("run", help="prepare, train and print the scores")
     everything.add_argument("--datasets", nargs="+", help="only these")
     everything.add_argument("--variants", nargs="+", help="only these, or others of the catalogue")
@@ -129,6 +135,17 @@ def _summary(study: Study, datasets: Sequence[str], variants: Sequence[str]) -> 
         seeds = {variant: score_variant(study, dataset, name, variant)[1] for variant in variants}
         tables.append(seed_summary(seeds).assign(dataset=name))
     return pd.concat(tables).set_index(["dataset", "variant"])
+
+
+def _prose(options: argparse.Namespace) -> None:
+    from rarenodes.pages.prose import check, refresh  # nothing else needs templates
+
+    if options.check:
+        faults = check(options.path)
+        if faults:
+            raise SettingsError("\n".join(faults))
+    else:
+        refresh(options.path)
 
 
 def _variants(options: argparse.Namespace) -> None:

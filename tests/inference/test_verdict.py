@@ -139,12 +139,12 @@ def test_families_are_corrected_apart():
 def test_tests_that_could_not_be_made_do_not_count():
     table = judged(rows(p=[0.03, np.nan, 0.03]), RULE, ["dataset"])
     assert list(table["tests"]) == [1, 1, 1]
-    assert list(table["verdict"]) == ["better", "cannot tell", "better"]
+    assert list(table["verdict"]) == ["better", "untestable", "better"]
 
 
 def test_few_positives_are_a_coarse_sample():
     table = judged(rows(p=[0.5, 0.5, 0.5], positives=[4.0, 0.0, 100.0]), RULE, ["dataset"])
-    assert list(table["verdict"]) == ["cannot tell", "unclear", "unclear"]
+    assert list(table["verdict"]) == ["untestable", "unclear", "unclear"]
     assert table["resolution"].iloc[0] == 0.25
 
 

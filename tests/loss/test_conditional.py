@@ -301,7 +301,7 @@ def test_single_precision_agrees_with_double(rows, nodes, edges):
         torch.testing.assert_close(low.grad.double(), high.grad, rtol=1e-3, atol=2e-4)
 
 
-def test_equal_parents_hand_the_gradient_to_the_first():
+def test_equal_parents_hand_the_gradient_of_the_product_to_the_first():
     grads = []
     for dtype in (torch.float32, torch.float64):
         logits = torch.zeros(5, dtype=dtype, requires_grad=True)

@@ -102,11 +102,6 @@ def load_dataset(
     return source.load(name, Path(root), checked, Sampling(name, seed, train_fraction))
 
 
-def raw_files_of(name: str, options: Mapping[str, Any], root: str | Path) -> list[Path]:
-    """Local files that a source with these options reads; none where a package brings the data."""
-    return []
-
-
 def _source(name: str) -> _Source:
     if name not in _SOURCES:
         raise unknown_name("source", name, _SOURCES, "datasets")

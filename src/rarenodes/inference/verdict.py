@@ -26,13 +26,19 @@ POWER = 0.8
 
 
 class Word(Enum):
-    """What a comparison shows; the value is what tables hold and readers see."""
+    """What a comparison shows; the value is what tables hold."""
 
     BETTER = "better"
     WORSE = "worse"
-    SAME = "practically the same"
+    SAME = "same"
     UNCLEAR = "unclear"
-    CANNOT_TELL = "cannot tell"
+    CANNOT_TELL = "untestable"
+
+    @property
+    def phrase(self) -> str:
+        """What readers see."""
+        phrases = {Word.SAME: "practically the same", Word.CANNOT_TELL: "cannot tell"}
+        return phrases.get(self, self.value)
 
     @property
     def symbol(self) -> str:
@@ -144,7 +150,7 @@ class Verdict:
         if np.isnan(self.difference):
             return "cannot tell: the sample has nothing to compare"
         if np.isnan(self.resolution):
-            return f"{self.word.value} ({self.difference:+.3f})"
+            return f"{self.word.phrase} ({self.difference:+.3f})"
         shown = (
             f"differences from {self.resolution:.3f} would have been found in four of five samples"
         )
@@ -152,8 +158,8 @@ class Verdict:
             also = ", though the difference is clear" if self.clear else ""
             return f"practically the same ({self.difference:+.3f}, within ±{self.margin:.3f}){also}"
         if self.word in (Word.BETTER, Word.WORSE):
-            return f"{self.word.value} ({self.difference:+.3f})"
-        return f"{self.word.value} ({self.difference:+.3f}): {shown}"
+            return f"{self.word.phrase} ({self.difference:+.3f})"
+        return f"{self.word.phrase} ({self.difference:+.3f}): {shown}"
 
 
 def smallest_detectable(

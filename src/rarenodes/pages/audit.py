@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rarenodes.inference.verdict import Rule
 from rarenodes.pages.prose import MISSING, percent
 from rarenodes.pages.tables import mean_and_spread
 from rarenodes.scores.catalogue import RARE, Key
@@ -51,7 +52,7 @@ def audit_values(
     labels: Mapping[Key, str],
     *,
     confidence: float,
-    equivalence: float,
+    rule: Rule,
     resamples: int,
     seeds: int,
     fewest_tested: int,
@@ -67,7 +68,7 @@ def audit_values(
             `oversampling`.
         labels: what to call the scores that are compared.
         confidence: of the intervals.
-        equivalence: differences up to this size count as none.
+        rule: what counts as clear and as practically the same.
         resamples: of the bootstrap.
         seeds: of the variant with the fewest.
         fewest_tested: test positives that a rare node needs to be tested by itself.
@@ -92,7 +93,7 @@ def audit_values(
         "compared": compared,
         "confidence": confidence,
         "level": 1 - confidence,
-        "equivalence": equivalence,
+        "rule": rule.model_dump(),
         "resamples": resamples,
         "seeds": seeds,
         "fewest_tested": fewest_tested,

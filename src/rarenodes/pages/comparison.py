@@ -24,16 +24,13 @@ SPOKEN_OF: Mapping[str, Key] = {
 }
 
 
-def comparison_values(
-    differences: pd.DataFrame, baseline: str, level: float, across: pd.DataFrame | None = None
-) -> dict[str, Any]:
+def comparison_values(differences: pd.DataFrame, baseline: str, level: float) -> dict[str, Any]:
     """All that the prose of a comparison may say, by name.
 
     Args:
         differences: of one data set or several.
         baseline: what variants are compared with; other rows (contrasts) are not spoken of.
         level: of the tests.
-        across: tests with the data set as the unit; None where none were made.
 
     Returns:
         Lists have an entry per data set, in the order of `data_sets`. For each name `x` of
@@ -41,27 +38,17 @@ def comparison_values(
         `x_best`, the variant that is better by most, None where none is, with `x_best_off`, the
         baseline's score, `x_best_on` and `x_best_difference`. `found_best_ranked` is the
         difference in ranking of the variant `found_best`, with `_lower`, `_upper`, `_verdict`.
-        All None where a score was not compared. `across_testable` says whether any outcome of
-        the tests across data sets could have been significant, `across_smallest_p` the smallest
-        p-value there could have been.
+        All None where a score was not compared.
 
     """
     against = differences[differences["baseline"] == baseline]
     data_sets = list(dict.fromkeys(differences["dataset"]))
     by_dataset = [_on_one(against[against["dataset"] == name]) for name in data_sets]
-    smallest = None if across is None or across.empty else across["smallest_holm_p"].min()
     return {
         "data_sets": data_sets,
         "baseline": baseline,
         "variants": list(dict.fromkeys(against["variant"])),
         "level": level,
-        "across_smallest_p": smallest,
-        "across_testable": None if smallest is None else bool(smallest <= level),
-        "largest_family": int(
-            differences.groupby(["dataset", "measure", "nodes", "at"]).size().max()
-        )
-        if len(differences)
-        else 0,
         **{name: [of[name] for of in by_dataset] for name in (by_dataset or [{}])[0]},
     }
 

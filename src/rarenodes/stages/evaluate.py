@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from rarenodes.inference.significance import holm
+from rarenodes.inference.verdict import judged
 from rarenodes.pages.tables import scores_by, seed_summary, write_table
 from rarenodes.scores import catalogue, metrics
 from rarenodes.scores.catalogue import RARE, family
@@ -32,6 +32,18 @@ DIFFERENCE_COLUMNS = [
     "upper",
     "p",
     "holm_p",
+    "tests",
+    "verdict",
+    "symbol",
+    "clear",
+    "margin",
+    "resolution",
+    "standard_error",
+    "degrees_of_freedom",
+    "positives",
+    "covers",
+    "seeds",
+    "baseline_seeds",
     "seed_spread",
     "baseline_seed_spread",
 ]
@@ -45,7 +57,7 @@ class Evaluation:
         overall: a row per variant: pooled scores, mean and spread over seeds.
         by_rarity: a row per rarity bin and variant, see `rarenodes.pages.tables.scores_by`.
         by_depth: the same by depth.
-        differences: a row per variant and comparison, see `rarenodes.inference.bootstrap.compare`; column
+        differences: a row per variant and comparison, see `rarenodes.inference.difference.compare`; column
             `at` says at which threshold: `half`, `tuned`, or `none` for average precision.
         matched: a row per variant: recall at the baseline's precision, over all and rare nodes.
         curves: pooled precision–recall curve of each variant.
@@ -114,7 +126,7 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
 
 
 def _differences(study: Study, material: Material) -> pd.DataFrame:
-    """Paired bootstrap over test examples and seeds; no rows where there is nothing to compare."""
+    """Differences over test examples and seeds; no rows where there is nothing to compare."""
     settings = study.parameters.evaluation
     references = {settings.baseline: list(material.test)} if len(material.test) > 1 else {}
     for variant, reference in settings.contrasts.items():
@@ -134,10 +146,7 @@ def _differences(study: Study, material: Material) -> pd.DataFrame:
         return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
     table = pd.concat(tables, ignore_index=True).dropna(subset="difference")
     # One family a question: all variants and contrasts on one measure.
-    table["holm_p"] = table.groupby(["measure", "nodes", "at"])["p"].transform(
-        lambda p: holm(p.to_numpy())
-    )
-    return table[DIFFERENCE_COLUMNS]
+    return judged(table, settings.rule, ["measure", "nodes", "at"])[DIFFERENCE_COLUMNS]
 
 
 def _matched(material: Material, baseline: str) -> pd.DataFrame:

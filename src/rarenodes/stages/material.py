@@ -13,11 +13,10 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.inference.bootstrap import (
     BootstrapScores,
     bootstrap_scores,
-    compare,
     example_weights,
-    interval,
     seed_weights,
 )
+from rarenodes.inference.difference import compare, score_intervals
 from rarenodes.randomness import numpy_stream
 from rarenodes.scores.catalogue import RARE, RARE_BINS
 from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
@@ -50,6 +49,7 @@ class Material:
         seeds: by variant `[replicates, seeds]`, from `bootstrap.seed_weights`; None where a variant
             has one seed.
         confidence: of intervals.
+        deterministic: variants whose training is no chance, so that one seed stands for all.
         pooled: whether micro average precision is among the scores, which doubles the time.
 
     """
@@ -63,6 +63,7 @@ class Material:
     examples: Float[np.ndarray, "replicates examples"]
     seeds: Mapping[str, Float[np.ndarray, "replicates _"]] | None
     confidence: float
+    deterministic: frozenset[str]
     pooled: bool
 
     @classmethod
@@ -98,6 +99,7 @@ class Material:
             ),
             seeds=_seed_weights(study, name, {v: len(p) for v, p in test.items()}),
             confidence=evaluation.confidence,
+            deterministic=frozenset(v for v in variants if study.variant(v).deterministic),
             pooled=pooled,
         )
 
@@ -153,18 +155,9 @@ class Material:
     def with_intervals(
         self, variant: str, scores: BootstrapScores, columns: Sequence[Column]
     ) -> pd.DataFrame:
-        """A row per column: variant, measure, nodes, score, lower, upper, seed_spread."""
-        chosen = list(columns)
-        estimate = scores.estimate()[chosen].to_numpy()
-        replicates = self.replicates(variant, scores)[chosen].to_numpy()
-        lower, upper = interval(estimate, replicates, self.confidence)
-        return pd.DataFrame(chosen, columns=["measure", "nodes"]).assign(
-            variant=variant,
-            score=estimate,
-            lower=lower,
-            upper=upper,
-            seed_spread=scores.seed_spread()[chosen].to_numpy(),
-        )
+        """A row per column: see `difference.score_intervals`; and the variant."""
+        table = score_intervals(scores, columns, confidence=self.confidence)
+        return table.assign(variant=variant)
 
     def compared(
         self,
@@ -173,14 +166,14 @@ class Material:
         reference: str,
         columns: Sequence[Column],
     ) -> pd.DataFrame:
-        """Differences of some variants from a reference: see `bootstrap.compare`."""
+        """Differences of some variants from a reference: see `difference.compare`."""
         chosen = dict.fromkeys([reference, *variants])
         return compare(
             {variant: scores[variant] for variant in chosen},
             reference,
             columns,
             confidence=self.confidence,
-            seeds=self.seeds,
+            deterministic=self.deterministic & set(chosen),
         )
 
 

@@ -112,7 +112,12 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
         definition["matrix"] = {item: axes[item] for item in stage.items}
     definition["cmd"] = COMMAND
     definition["params"] = _params(study, stage)
-    definition["deps"] = [path for p in stage.inputs for path in _each(study, stage, p)]
+    definition["deps"] = [
+        path
+        for template in stage.inputs
+        if study.parameters.committees or not template.startswith("combined")
+        for path in _each(study, stage, template)
+    ]
     if stage.notebook is not None:
         definition["deps"].append(_relative(NOTEBOOKS / stage.notebook, study))
     definition["deps"] += [_relative(LIBRARY / module, study) for module in stage.modules]
@@ -135,6 +140,8 @@ def _params(study: Study, stage: Stage) -> list[Any]:
     Stages after the training need the names alone: another setting of a variant is another result.
     """
     keys = [_filled(study, stage, key) for key in stage.params]
+    if study.parameters.committees and "variants" in keys and "committees" not in keys:
+        keys.append("committees")
     of_variant = "variants.${item.variant}"
     if study.defines_variants or of_variant not in keys:
         return keys

@@ -1,9 +1,10 @@
 """Running stages: with their notebooks, as the pipeline does, or without."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from rarenodes.folders import empty_folder, replace_folder
+from rarenodes.folders import empty_folder, exclusive, replace_folder
 from rarenodes.settings import SettingsError
 from rarenodes.stages.pipeline import NOTEBOOKS
 from rarenodes.stages.table import STAGES
@@ -11,11 +12,21 @@ from rarenodes.study.params import Study
 
 
 def run_stage(study: Study, name: str, items: dict[str, str]) -> None:
-    """Run a stage as the pipeline does: its notebook where it has one."""
+    """Run a stage as the pipeline does: its notebook where it has one.
+
+    A second process that runs the same stage for the same items waits for the first.
+    """
     stage = STAGES[name]
     if stage.notebook is None:
         run_without_notebook(study, name, items)
         return
+    check_items(study, items)
+    with _alone(study, name, items):
+        _run_notebook(study, name, items)
+
+
+def _run_notebook(study: Study, name: str, items: dict[str, str]) -> None:
+    stage = STAGES[name]
     from rarenodes.study.notebook import run_notebook  # Jupyter is needed for this alone
 
     if study.params_file.name != "params.yaml":
@@ -23,7 +34,6 @@ def run_stage(study: Study, name: str, items: dict[str, str]) -> None:
             f"{study.params_file}: notebooks read the params.yaml of the study's folder: give the "
             "file this name, in a folder of its own if need be"
         )
-    check_items(study, items)
     folders = {
         parameter: Path(os.path.relpath(path, study.folder))
         for parameter, path in stage.paths(study, items).items()
@@ -38,8 +48,13 @@ def run_without_notebook(study: Study, name: str, items: dict[str, str]) -> None
     They then hold no executed notebook and no figures: those of an earlier run would not show
     these results.
     """
-    stage = STAGES[name]
     check_items(study, items)
+    with _alone(study, name, items):
+        _run_function(study, name, items)
+
+
+def _run_function(study: Study, name: str, items: dict[str, str]) -> None:
+    stage = STAGES[name]
     final = stage.paths(study, items)
     partial = {parameter: Path(f"{path}.partial") for parameter, path in final.items()}
     for path in partial.values():
@@ -48,6 +63,11 @@ def run_without_notebook(study: Study, name: str, items: dict[str, str]) -> None
     for parameter, path in partial.items():
         replace_folder(path, final[parameter])
     _tidy(study, name, items)
+
+
+def _alone(study: Study, name: str, items: dict[str, str]) -> AbstractContextManager[None]:
+    item = "-".join([name, *items.values()])
+    return exclusive(study.folder / "scratch" / "locks" / f"{item}.lock", item)
 
 
 def check_items(study: Study, items: dict[str, str]) -> None:

@@ -18,7 +18,9 @@ from rarenodes.scores.stored import StoredScores
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results
 from rarenodes.training.forest import fit_forest
+from rarenodes.training.linear import fit_linear
 from rarenodes.training.loop import Streams, prediction_dropout, train_ensemble
+from rarenodes.training.neighbours import fit_neighbours
 from rarenodes.training.variants import build_loss, resampled
 
 # What a trained model predicts for a part of the split: `[some examples, nodes]`, batch by batch.
@@ -35,10 +37,10 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     dataset = Dataset.load(study.prepared(name))
     settings, training = study.variant(variant), study.training(name, variant)
     torch.set_num_threads(training.threads)
-    fit = _train_networks if settings.forest is None else _fit_forest
+    fit = _FITS[settings.family]
     kept: list[Predictions] = []
     scored, histories = [], []
-    for seed in range(training.seeds):
+    for seed in range(study.seeds(name, variant)):
         started = time.monotonic()
         predict, history = fit(study, dataset, name, variant, seed, folder)
         _note_wall_time(study, name, variant, seed, time.monotonic() - started)
@@ -61,7 +63,7 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
 def discard_checkpoints(study: Study, name: str, variant: str) -> None:
     """Remove the checkpoints of runs whose results are stored."""
     dataset = Dataset.load(study.prepared(name))
-    for seed in range(study.training(name, variant).seeds):
+    for seed in range(study.seeds(name, variant)):
         shutil.rmtree(study.checkpoint(dataset, name, variant, seed), ignore_errors=True)
 
 
@@ -100,6 +102,28 @@ def _fit_forest(
     forest = fit_forest(examples, settings.forest, training.fit_on, streams.forest())
     history = pd.DataFrame(columns=["epoch", "train_loss"])
     return lambda part: [forest.predict(dataset.features[dataset.split[part]])], history
+
+
+def _fit_by_examples(
+    study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
+) -> tuple[Predict, pd.DataFrame]:
+    settings, training = study.variant(variant), study.training(name, variant)
+    streams = Streams(study.parameters.seed, name, variant, seed)
+    examples = resampled(settings, dataset, training.fit_on, streams.resampling())
+    if settings.family == "neighbours":
+        model = fit_neighbours(examples, settings.neighbours, training.fit_on)
+    else:
+        model = fit_linear(examples, settings.linear, training.fit_on)
+    history = pd.DataFrame(columns=["epoch", "train_loss"])
+    return lambda part: [model.predict(dataset.features[dataset.split[part]])], history
+
+
+_FITS = {
+    "network": _train_networks,
+    "forest": _fit_forest,
+    "neighbours": _fit_by_examples,
+    "linear": _fit_by_examples,
+}
 
 
 def _predictions(

@@ -14,9 +14,11 @@ from pydantic import Field
 
 from rarenodes.datasets import options_of, source_names
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.inference.verdict import Rule
 from rarenodes.settings import Settings, SettingsError, read_settings, shown, unknown_name
 from rarenodes.study.yaml_files import read_yaml
 from rarenodes.training.checkpoints import CODE_DIGEST
+from rarenodes.training.committee import members_first
 from rarenodes.training.loop import Budget
 from rarenodes.training.variants import VariantSettings
 
@@ -73,7 +75,7 @@ class EvaluationSettings(Settings):
         contrasts: further comparisons, variant: reference; for what a term adds to another.
         resamples: bootstrap resamples of the test examples.
         confidence: coverage of intervals.
-        equivalence: differences in a score up to this size count as practically none.
+        rule: what counts as clear and as practically the same, see `rarenodes.inference.verdict`.
         rarity_counted_in: parts of the split in which a node's positives are counted to call it
             rare: a property of the data, the same for all variants, whatever each is trained on.
 
@@ -83,7 +85,7 @@ class EvaluationSettings(Settings):
     contrasts: dict[str, str] = Field(default_factory=dict)
     resamples: int = Field(default=1000, gt=0, le=1_000_000)
     confidence: float = Field(default=0.95, gt=0, lt=1)
-    equivalence: float = Field(default=0.01, ge=0)
+    rule: Rule = Field(default_factory=Rule)
     rarity_counted_in: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
 
 
@@ -119,6 +121,7 @@ class Parameters(Settings):
         stages: those of the pipeline, in order (`rarenodes.stages.table` has all).
         variants: the variants that are trained and compared, by name. A `params.yaml` may give a
             list of names instead, of variants that are defined in the catalogue.
+        committees: names of variants of the catalogue that combine others, compared with them.
         catalogue: files with further `variants`, relative to the study's folder: each can be
             trained by name.
         training: the budget all share unless they say otherwise.
@@ -134,6 +137,7 @@ class Parameters(Settings):
         default=["prepare", "train", "score", "scores", "evaluate", "compare"], min_length=1
     )
     variants: dict[str, VariantSettings] = Field(default_factory=dict)
+    committees: list[str] = Field(default_factory=list)
     catalogue: list[str] = Field(default_factory=list)
     training: TrainingSettings
     evaluation: EvaluationSettings
@@ -161,6 +165,7 @@ class Study:
         self.parameters = read_settings(Parameters, values, str(params))
         self.catalogue = self._read_catalogue()
         self.variants = self._read_variants()
+        self.variants = self._add_committees()
         self._check_names()
 
     @classmethod
@@ -228,13 +233,21 @@ class Study:
         """Folder with `raw/` and `processed/`."""
         return self.folder / self.parameters.data
 
+    def seeds(self, dataset: str, variant: str) -> int:
+        """How many runs differ by chance: one of what is not trained by chance."""
+        settings = self.variant(variant)
+        if settings.committee is not None:
+            return max(self.seeds(dataset, member) for member in settings.committee.members)
+        return 1 if settings.deterministic else self.training(dataset, variant).seeds
+
     def prepared(self, dataset: str) -> Path:
         """Folder of a prepared data set."""
         return self.data_folder / "processed" / dataset
 
     def results(self, dataset: str, variant: str) -> Path:
-        """Folder of what training a variant on a data set left."""
-        return self.folder / "results" / dataset / variant
+        """Folder of what training a variant on a data set left, or combining its members."""
+        kind = "results" if self.variant(variant).committee is None else "combined"
+        return self.folder / kind / dataset / variant
 
     def scores(self, dataset: str) -> Path:
         """Folder of the score tables of all variants on a data set."""
@@ -316,6 +329,27 @@ class Study:
         if not self._named:
             raise SettingsError(f"{where}: expected at least one")
         return {name: self.catalogue[name] for name in self._named}
+
+    def _add_committees(self) -> dict[str, VariantSettings]:
+        """Trained variants, and committees in an order in which each comes after its members."""
+        where, trained = str(self.params_file), self.variants
+        for name in self.parameters.committees:
+            if name not in self.catalogue:
+                raise unknown_name("variant", name, self.catalogue, f"{where}: committees")
+        combined = {name: self.catalogue[name] for name in self.parameters.committees}
+        for group, variants, expected in (
+            ("variants", trained, False), ("committees", combined, True)
+        ):  # fmt: skip
+            for name, settings in variants.items():
+                if (settings.committee is not None) != expected:
+                    other = "variants" if expected else "committees"
+                    raise SettingsError(
+                        f"{where}: {group}: {name!r} is {'no' if expected else 'a'} committee: "
+                        f"name it under `{other}`"
+                    )
+        settings = {name: variant.committee for name, variant in combined.items()}
+        order = members_first(settings, trained | combined, where)
+        return trained | {name: combined[name] for name in order if name in combined}
 
     def _check_names(self) -> None:
         groups = {

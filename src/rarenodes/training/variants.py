@@ -232,6 +232,11 @@ class VariantSettings(Settings):
         families = ("forest", "neighbours", "linear", "committee")
         return next((name for name in families if getattr(self, name) is not None), "network")
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether training is no chance, so that one seed stands for all."""
+        return self.family in ("neighbours", "linear") and self.resampling is None
+
     @model_validator(mode="after")
     def _only_networks_have_a_loss(self):
         if self.family == "network":

@@ -2,19 +2,25 @@
 
 `switches` tells from a study's settings which variants differ by what; `effects`, `thresholds` and
 `rare_nodes` measure what that changes, all from one draw of test examples and seeds (`material`);
-`besides` looks at what the released code does besides its loss; `words` says what follows.
+`besides` looks at what the released code does besides its loss. What follows is said by templates
+in `rarenodes.pages`, from the named values of `rarenodes.pages.audit`.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
+from rarenodes.inference.verdict import Rule
+from rarenodes.pages.audit import audit_values
+from rarenodes.pages.prose import write_values
 from rarenodes.pages.tables import write_table
 from rarenodes.stages.audit.besides import imputation_table, oversampling_table
-from rarenodes.stages.audit.effects import effect_table, rarity_scores, score_table
-from rarenodes.stages.audit.rare_nodes import node_counts, node_differences
+from rarenodes.stages.audit.effects import COMPARED, effect_table, rarity_scores, score_table
+from rarenodes.stages.audit.rare_nodes import FEWEST_TESTED, node_counts, node_differences
 from rarenodes.stages.audit.switches import (
     Pair,
     audit_settings,
@@ -38,7 +44,7 @@ class Audit:
         released: the last one.
         variants: all, in the order there and back.
         confidence: of the intervals, each taken alone.
-        equivalence: differences in a score up to this size count as practically none.
+        rule: what counts as clear and as practically the same.
         resamples: of the bootstrap.
         seeds: of the variant with the fewest.
         switches: a row per pair of variants: what differs between them.
@@ -58,7 +64,7 @@ class Audit:
     released: str
     variants: tuple[str, ...]
     confidence: float
-    equivalence: float
+    rule: Rule
     resamples: int
     seeds: int
     switches: pd.DataFrame
@@ -71,6 +77,19 @@ class Audit:
     node_counts: pd.DataFrame
     imputation: pd.DataFrame
     oversampling: pd.DataFrame
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """What prose may say of it, by name."""
+        return audit_values(
+            self.tables(),
+            COMPARED,
+            confidence=self.confidence,
+            rule=self.rule,
+            resamples=self.resamples,
+            seeds=self.seeds,
+            fewest_tested=FEWEST_TESTED,
+        )
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name."""
@@ -97,6 +116,7 @@ def audit(study: Study, folder: Path) -> Audit:
             values.to_csv(folder / "tables" / "nodes.csv", index=False, float_format="%.4g")
         else:
             write_table(values, folder / "tables" / table)
+    write_values(result.values, folder)
     return result
 
 
@@ -114,7 +134,7 @@ def audit_study(study: Study) -> Audit:
         released=settings.there[-1],
         variants=tuple(variants),
         confidence=evaluation.confidence,
-        equivalence=evaluation.equivalence,
+        rule=evaluation.rule,
         resamples=evaluation.resamples,
         seeds=min(len(seeds) for material in materials for seeds in material.test.values()),
         switches=switch_table(pairs),
@@ -128,7 +148,7 @@ def _audit_dataset(study: Study, material: Material, pairs: list[Pair]) -> dict[
     tables = {
         "scores": score_table(material),
         "by_rarity": rarity_scores(material),
-        "effects": effect_table(material, pairs),
+        "effects": effect_table(material, pairs, study.parameters.evaluation.rule),
         "decomposition": decomposition(material, pairs),
         "matched": matched_table(material, (there[0], there[-1])),
         "nodes": nodes,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 
 from rarenodes.datasets import load_dataset
-from rarenodes.inference.bootstrap import compare
+from rarenodes.inference.difference import compare
 from rarenodes.inference.significance import holm
 from rarenodes.randomness import numpy_stream
 from rarenodes.scores.run_tables import HALF
@@ -99,12 +99,9 @@ def _differences(
         else material.scores_of(values, HALF, ranking=True)
         for filling, values in probabilities.items()
     }
-    seeds = None
-    if material.seeds is not None:
-        seeds = dict.fromkeys(scores, material.seeds[variant])
     keys = [key for key in COMPARED if key[2] != "tuned"]
     columns = [(measure, nodes) for measure, nodes, _ in keys]
-    table = compare(scores, "train", columns, confidence=material.confidence, seeds=seeds)
+    table = compare(scores, "train", columns, confidence=material.confidence)
     names = {"score": "own_score", "baseline_score": "train_score"}
     return table.rename(columns=names).assign(at=[at for _, _, at in keys])
 

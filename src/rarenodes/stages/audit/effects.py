@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rarenodes.inference.significance import holm
+from rarenodes.inference.verdict import Rule, judged
 from rarenodes.scores.catalogue import RARE, Key, labels
 from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.stages.audit.switches import Pair
@@ -66,8 +66,8 @@ def rarity_scores(material: Material) -> pd.DataFrame:
     return table[order]
 
 
-def effect_table(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
-    """A row per pair and score of `COMPARED`: `on − off`, with interval and p-value.
+def effect_table(material: Material, pairs: Sequence[Pair], rule: Rule) -> pd.DataFrame:
+    """A row per pair and score of `COMPARED`: `on − off`, with interval, p-value and verdict.
 
     Pairs without tuned thresholds have no row at these.
     """
@@ -83,8 +83,8 @@ def effect_table(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
                 table = material.compared(scores, [pair.on], pair.off, columns)
                 tables.append(table.assign(kind=pair.kind, switch=pair.switch, at=at))
     table = pd.concat(tables, ignore_index=True).dropna(subset="difference")
-    family = ["measure", "nodes", "at", table["kind"] == "whole"]
-    table["holm_p"] = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
+    table["whole"] = table["kind"] == "whole"
+    table = judged(table, rule, ["measure", "nodes", "at", "whole"])
     names = {
         "variant": "on",
         "baseline": "off",
@@ -92,5 +92,6 @@ def effect_table(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
         "baseline_score": "off_score",
     }
     first = ["kind", "switch", "off", "on", "measure", "nodes", "at", "off_score", "on_score"]
-    order = [*first, "difference", "lower", "upper", "p", "holm_p"]
+    judgement = ["tests", "verdict", "clear", "margin", "resolution"]
+    order = [*first, "difference", "lower", "upper", "p", "holm_p", *judgement]
     return table.rename(columns=names)[order]
