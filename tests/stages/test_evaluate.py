@@ -51,7 +51,7 @@ def study(tmp_path):
         dataset.save(made.prepared("toy"))
         for name, (strengths, per) in variants.items():
             Results(
-                history=pd.DataFrame({"epoch": [1]}),
+                history=pd.DataFrame({"seed": [0], "epoch": [1]}),
                 test=np.stack([predicted(s, "test") for s in strengths]),
                 valid=None if per is None else np.stack([predicted(s, "valid") for s in strengths]),
             ).save(made.results("toy", name))

@@ -72,8 +72,7 @@ def compare_datasets(study: Study) -> Comparison:
         differences=differences,
         across=across,
         values={
-            **comparison_values(differences, settings.baseline, settings.rule.level),
-            "across_reason": reason,
+            **comparison_values(differences, settings.baseline, settings.rule.level, reason),
             "sources": sorted({d.source for d in study.parameters.datasets.values()}),
             "seeds": study.parameters.training.seeds,
             "resamples": settings.resamples,
