@@ -1,18 +1,13 @@
 """Tables over all data sets follow from the evaluations' differences, by hand."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 import pytest
 
 from rarenodes.inference.verdict import Rule
-from rarenodes.stages.compare import _across, main_table
+from rarenodes.stages.compare import across_or_reason, main_table
+from rarenodes.study.params import EvaluationSettings
 
-STUDY = SimpleNamespace(
-    parameters=SimpleNamespace(
-        seed=1, evaluation=SimpleNamespace(baseline="mcm", rule=Rule(level=0.05))
-    )
-)
+SETTINGS = EvaluationSettings(baseline="mcm", rule=Rule(level=0.05))
 
 
 def differences() -> pd.DataFrame:
@@ -59,7 +54,7 @@ def on_data_sets(steps: list[float]) -> pd.DataFrame:
 def test_tests_across_data_sets_by_hand():
     # Six of seven are higher, and the lower one is the smallest difference: its rank is 1 of 28.
     steps = [0.02, 0.03, -0.01, 0.04, 0.05, 0.06, 0.07]
-    table, reason = _across(STUDY, on_data_sets(steps))
+    table, reason = across_or_reason(on_data_sets(steps), SETTINGS, 1)
     assert reason is None
     (row,) = table.to_dict("records")
     assert (row["variant"], row["baseline"]) == ("weighted", "mcm")
@@ -72,7 +67,7 @@ def test_tests_across_data_sets_by_hand():
 
 
 def test_too_few_data_sets_are_described_and_a_reason_given():
-    table, reason = _across(STUDY, on_data_sets([0.1, -0.2]))
+    table, reason = across_or_reason(on_data_sets([0.1, -0.2]), SETTINGS, 1)
     (row,) = table.to_dict("records")
     assert (row["data_sets"], row["higher"], row["lower"]) == (2, 1, 1)
     assert row["median"] == pytest.approx(-0.05)

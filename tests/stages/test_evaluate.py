@@ -1,7 +1,5 @@
 """Evaluation of results that were made up, not trained."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +8,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from rarenodes.datasets import load_dataset
-from rarenodes.stages.evaluate import _matched, evaluate_dataset
+from rarenodes.stages.evaluate import evaluate_dataset, recall_at_precision_of
 from rarenodes.stages.material import Material
 from rarenodes.stages.score import ScoreTables, score
 from rarenodes.study.params import Study
@@ -127,12 +125,10 @@ def test_recall_at_the_baselines_precision_by_hand():
     # From the top: hit, hit, hit, miss, miss, hit (4 / 6), and then never as precise as 3 / 5
     # again. The rare node: hit, miss, miss, hit (2 / 4), miss.
     own = np.array([[0.9, 0.8, 0.7, 0.01, 0.6, 0.5], [0.45, 0.1, 0.2, 0.2, 0.05, 0.05]]).T
-    material = SimpleNamespace(
-        groups={"rare": np.array([False, True])},
-        targets=sparse.csr_array(targets),
-        test={"mcm": np.stack([base, base]), "other": np.stack([own, base])},
-    )
-    table = _matched(material, "mcm").set_index("variant")
+    test = {"mcm": np.stack([base, base]), "other": np.stack([own, base])}
+    table = recall_at_precision_of(
+        "mcm", test, sparse.csr_array(targets), np.array([False, True])
+    ).set_index("variant")
     # The baseline at its own precision: 3 of 6 hits, 2 of 4 and 1 of 2.
     assert table.loc["mcm"].tolist() == [0.5, 0.5, 0.5, 0.5]
     other = table.loc["other"]
