@@ -14,7 +14,8 @@ from rarenodes.stages.material import Material
 
 # A node's own difference is tested where it has this many test positives. With fewer, what is
 # drawn anew says little of what else might have been drawn: in a simulation of 837 examples, five
-# seeds and two variants of which neither was better (1,000 nodes a case, ±1 point), nodes with one
+# seeds and two variants of which neither was better (1,000 nodes a case, ±1 point, p-values counted
+# from replicates that draw examples and seeds anew), nodes with one
 # positive were called different in up to 18 % of cases at a level of 5 % and 7 % at 1 %; with two
 # in 5 % and 3 %; with three to six in 4 % and 2 % at most.
 FEWEST_TESTED = 3
