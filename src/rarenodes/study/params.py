@@ -7,7 +7,7 @@ import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -95,6 +95,8 @@ class AuditSettings(Settings):
     Attributes:
         there: variants in order, each with one switch more than the one before it.
         back: variant: the one of which it undoes a switch.
+        beside: further ways, each of variants in order: of another kind of weights, or from another
+            baseline.
         imputation: variants whose networks are also shown test data with missing values filled as
             the released code does; their `training.keep_ensembles` must be on.
 
@@ -102,6 +104,7 @@ class AuditSettings(Settings):
 
     there: list[str] = Field(min_length=2)
     back: dict[str, str] = Field(default_factory=dict)
+    beside: list[Annotated[list[str], Field(min_length=2)]] = Field(default_factory=list)
     imputation: list[str] = Field(default_factory=list)
 
 
@@ -375,6 +378,7 @@ class Study:
         if self.parameters.audit is not None:
             audit = self.parameters.audit
             compared += [*audit.there, *audit.back, *audit.back.values(), *audit.imputation]
+            compared += [name for way in audit.beside for name in way]
         for name in compared:
             if name not in self.variants:
                 raise unknown_name("variant", name, self.variants, str(self.params_file))
