@@ -406,9 +406,9 @@ def rows(logits, targets, edges, weights, factor, first, last, losses, gradient)
 
 
 @_compiled
-def maximum_over_descendants(scores, edges, first, last, out):
+def maximum_over_descendants(scores, up, first, last, out):
     """Rows `first` to `last` of `[rows, nodes]` coherent scores."""
-    children, parents = edges[0]
+    children, parents = up[0], up[1]
     source = np.empty(scores.shape[1], dtype=np.uint32)
     itself = np.arange(scores.shape[1]).astype(np.uint32)
     for row in range(first, last):
