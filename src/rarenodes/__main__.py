@@ -14,6 +14,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed
 from rarenodes.pages.tables import seed_summary, write_table
 from rarenodes.settings import SettingsError
+from rarenodes.stages.check import check_study
 from rarenodes.stages.pipeline import check_raw_files, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
 from rarenodes.stages.score import score_variant
@@ -77,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         command=_variants
     )
     commands.add_parser("sources", help="list the sources of data").set_defaults(command=_sources)
-    commands.add_parser("check", help="check the parameters").set_defaults(command=_check)
+    check = commands.add_parser("check", help="check the parameters, and the files of own data")
+    check.add_argument("datasets", nargs="*", help="only these")
+    check.set_defaults(command=_check)
     return parser
 
 
@@ -244,6 +247,12 @@ def _check(options: argparse.Namespace) -> None:
         f"{options.params}: {len(parameters.datasets)} data sets, {len(study.variants)} "
         f"variants, {parameters.training.seeds} seeds of {parameters.training.members} members"
     )
+    errors = 0
+    for name, finding in check_study(study, options.datasets):
+        print(f"{finding.level}: {name}: {finding.text}")
+        errors += finding.level == "error"
+    if errors:
+        raise SettingsError(f"{errors} to mend, see the lines that begin with error")
 
 
 if __name__ == "__main__":

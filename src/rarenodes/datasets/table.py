@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from rarenodes.datasets.columns import (
@@ -182,7 +183,7 @@ def _labels(
 ) -> list[list[str]]:
     labels = []
     for row, cell in enumerate(table.text(options.labels)):
-        names = [name.strip() for name in cell.split(options.separator) if name.strip()]
+        names = labels_in(cell, options.separator)
         if not names:
             raise TableError(
                 f"{table.place(row)}: no label in column {options.labels!r}, expected at least one: "
@@ -202,6 +203,11 @@ def _labels(
                 raise table.fault(row, options.labels, f"unknown node {short(name)}{mend}")
         labels.append(names)
     return labels
+
+
+def labels_in(cell: str, separator: str) -> list[str]:
+    """The labels that a cell lists."""
+    return [name.strip() for name in cell.split(separator) if name.strip()]
 
 
 def _parts(table: Table, options: TableOptions) -> list[str] | None:
@@ -256,29 +262,42 @@ def _rows(parts: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _columns(table: Table, options: TableOptions) -> tuple[list[str], np.ndarray, Levels]:
     """Names of the columns of features, `[rows, columns]` of what they hold, and their categories."""
-    not_features = {options.labels, options.split}
-    names = options.features or [c for c in table.columns if c not in not_features]
+    names = names_of_features(table, options)
     if not names:
         raise TableError(
             f"{table.path}: no column is left for features; expected at least one, or the option text"
         )
-    values, levels = [], []
-    for name in names:
-        cells = table.usable(name)
-        if name in options.categories:
-            column, categories = _categories(table, name, table.text(name))
-        elif isinstance(cells, np.ndarray):
-            column, categories = _checked_numbers(table, name, cells.astype(np.float64)), None
-        else:
-            column, categories = _numbers_or_categories(table, name, cells)
-        values.append(column)
-        levels.append(categories)
+    columns = [column_of_features(table, name, options) for name in names]
+    values, levels = [column for column, _ in columns], [some for _, some in columns]
     if all(some == () for some in levels):
         raise TableError(
             f"{table.path}: the columns of features hold no value, expected at least one: "
             "choose others in the option features"
         )
     return names, np.column_stack(values), levels
+
+
+def names_of_features(table: Table, options: TableOptions) -> list[str]:
+    """The columns of features: those that are named, or all that mean nothing else."""
+    not_features = {options.labels, options.split}
+    return options.features or [name for name in table.columns if name not in not_features]
+
+
+def column_of_features(
+    table: Table, name: str, options: TableOptions
+) -> tuple[Float[np.ndarray, " rows"], tuple[str, ...] | None]:
+    """What a column of features holds: numbers, or positions of categories; and these categories.
+
+    Raises:
+        TableError: it holds neither, or it is in doubt which.
+
+    """
+    cells = table.usable(name)
+    if name in options.categories:
+        return _categories(table, name, table.text(name))
+    if isinstance(cells, np.ndarray):
+        return _checked_numbers(table, name, cells.astype(np.float64)), None
+    return _numbers_or_categories(table, name, cells)
 
 
 def values_for(

@@ -37,7 +37,7 @@ BY_RARITY = {
 
 def model_card(
     dataset: Dataset,
-    variant_name: str,
+    names: tuple[str, str],
     variant: VariantSettings,
     budget: Budget,
     seed: Mapping[str, int],
@@ -49,7 +49,7 @@ def model_card(
 
     Args:
         dataset: what the model was fitted on.
-        variant_name: what the variant is called.
+        names: what the data set and the variant are called.
         variant: how it was trained.
         budget: how long.
         seed: the study's, and the number of the run.
@@ -62,8 +62,8 @@ def model_card(
     trained = sum(dataset.counts(part) for part in budget.fit_on)[dataset.evaluated]
     return _plain(
         {
-            "dataset": dataset.name,
-            "variant": variant_name,
+            "dataset": names[0],
+            "variant": names[1],
             "about": variant.about,
             "proposed_by": variant.source,
             "family": variant.family,
@@ -197,8 +197,8 @@ def _run(card: Mapping[str, Any]) -> str:
         return seed
     return (
         f"{budget['members']} members, {budget['epochs']} epochs of batches of "
-        f"{budget['batch_size']}, learning rate {budget['learning_rate']:g}, {budget['layers']} "
-        f"hidden layers of {budget['hidden']}; {seed}"
+        f"{budget['batch_size']}, learning rate {budget['learning_rate']:g}; hidden layers: "
+        f"{budget['layers']} of {budget['hidden']} units; {seed}"
     )
 
 

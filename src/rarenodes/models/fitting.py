@@ -64,7 +64,7 @@ def fit_model(
     first, below = library_range(written_by)
     card = model_card(
         dataset,
-        streams.variant,
+        (streams.dataset, streams.variant),
         variant,
         budget,
         {"root": streams.root, "run": streams.seed},
