@@ -18,7 +18,6 @@ from rarenodes.models.predictors import Predictor
 from rarenodes.models.selection import (
     SCOPES,
     Children,
-    Scope,
     Selected,
     above,
     most_probable,
@@ -93,7 +92,7 @@ class Model:
         *,
         top: int | None = None,
         confidence: float | None = None,
-        threshold: Scope | None = None,
+        threshold: str | None = None,
         leaves: bool = False,
     ) -> pd.DataFrame:
         """The predicted nodes of every example.
@@ -138,7 +137,7 @@ class Model:
         *,
         top: int | None = None,
         confidence: float | None = None,
-        threshold: Scope | None = None,
+        threshold: str | None = None,
         leaves: bool = False,
     ) -> Iterator[pd.DataFrame]:
         """What `predict` returns, batch by batch, so that memory does not grow with the examples.
@@ -227,7 +226,7 @@ class Model:
         block: np.ndarray,
         top: int | None,
         confidence: float | None,
-        threshold: Scope | None,
+        threshold: str | None,
         leaves: bool,
     ) -> Selected:
         if top is not None:

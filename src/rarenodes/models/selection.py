@@ -1,7 +1,7 @@
 """Which nodes are predicted of an example, given the probabilities of all."""
 
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,8 +12,7 @@ from rarenodes.loss.hierarchy import Hierarchy
 Probabilities = Float[np.ndarray, "examples nodes"]
 
 # Which nodes share a threshold: all, those of one depth, or none.
-Scope = Literal["global", "depth", "node"]
-SCOPES: tuple[str, ...] = get_args(Scope)
+SCOPES = ("global", "depth", "node")
 BETWEEN = " > "
 
 
