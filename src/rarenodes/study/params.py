@@ -322,8 +322,10 @@ class Study:
                 f"`variants` are defined, found {len(self.parameters.catalogue)}"
             )
         for position, name in enumerate(self._named):
+            if not isinstance(name, str):
+                raise SettingsError(f"{where}: expected names of variants, found {shown(name)}")
             if name not in self.catalogue:
-                raise unknown_name("variant", str(name), self.catalogue, where)
+                raise unknown_name("variant", name, self.catalogue, where)
             if name in self._named[:position]:
                 raise SettingsError(f"{where}: {name!r} is named twice")
         if not self._named:
