@@ -213,7 +213,7 @@ STAGES: Mapping[str, Stage] = {
         items=(),
         folders={"folder": "reports/tuned"},
         run=_lazily("stages.tuned", "choose_budgets"),
-        inputs=("searches/{dataset}",),
+        inputs=("searches",),
         params=("datasets", "variants", "tuning", "training"),
         library=(
             _DATASET, "loss/hierarchy.py", "pages", "scores", "stages/tuned.py",
