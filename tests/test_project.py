@@ -144,7 +144,7 @@ NO_DEPENDENCE = {
     "prepare": {"training", "inference"},
     "train": {"pages", "scores", "datasets", "inference"},
     "tune": {"datasets", "inference", "pages"},
-    "tuned": {"datasets", "inference", "loss"},
+    "tuned": {"datasets", "inference", "loss", "training"},
     "combine": {"datasets", "inference"},
     "score": {"training", "datasets", "loss", "inference"},
     "scores": {"training", "datasets", "loss", "inference"},

@@ -54,7 +54,7 @@ class _Grid(Settings):
 
     @field_validator("*")
     @classmethod
-    def _in_order(cls, values: list[float]) -> list[float]:
+    def _in_order(cls, values: list[float | int]) -> list[float | int]:
         if sorted(set(values)) != values:
             raise ValueError("expected different values, smallest first")
         if values[0] <= 0 and not (values[0] == 0 and len(values) > 1):
