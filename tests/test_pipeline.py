@@ -147,7 +147,6 @@ def test_editing_a_variant_reruns_that_variant_and_what_depends_on_it(clone):
     assert stages == {
         "train@toy-weighted_binary",
         "score@toy",
-        "scores",
         "evaluate@toy",
         "compare",
     }

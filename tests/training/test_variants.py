@@ -47,7 +47,19 @@ def declared(file: str) -> dict[str, dict]:
     return yaml.safe_load((REPOSITORY / file).read_text())["variants"]
 
 
-ENTRIES = {name: entry for file in FILES for name, entry in declared(file).items()}
+def with_parts(file: str) -> dict[str, dict]:
+    """Its variants, each with the parts that the file has all of them trained on."""
+    parts = yaml.safe_load((REPOSITORY / file).read_text()).get("training", {}).get("fit_on")
+    entries = declared(file)
+    if parts is None:
+        return entries
+    return {
+        name: {**entry, "training": {"fit_on": parts, **entry.get("training", {})}}
+        for name, entry in entries.items()
+    }
+
+
+ENTRIES = {name: entry for file in FILES for name, entry in with_parts(file).items()}
 GIVEN_PARENTS = ("conditional", "unconditional")
 FAMILIES = {"forest", "neighbours", "linear", "committee"}
 LOSSES = {name: entry for name, entry in ENTRIES.items() if not FAMILIES & set(entry)}
@@ -173,6 +185,15 @@ def count_of_parents(examples: Sequence[set[str]], hierarchy: Hierarchy) -> list
     return [sum(parents <= example for example in examples) for parents in above]
 
 
+def as_read(schedule: dict) -> dict:
+    """What a schedule of the released code says more than its kind."""
+    schedule = dict(schedule)
+    if schedule.pop("reading", "paper") == "released":
+        of_code = {"power": 3.0, "over": "epoch", "curve": "released", "classes": "both"}
+        return {**of_code, **schedule}
+    return schedule
+
+
 def definition_of(
     entry: dict,
     hierarchy: Hierarchy,
@@ -198,11 +219,17 @@ def definition_of(
             of_nodes = [n * len(counted) / parents if n else 0 for n, parents in pairs]
         orientation, schedule = options.pop("orientation", "paper"), options.pop("schedule", None)
         weights = weights_of(of_nodes, len(counted), **options)
+        other = None
         if schedule is not None:
+            schedule = as_read(schedule)
             weights = [scheduled(w, moment, **schedule) for w in weights]
+            if schedule.get("classes") == "both":
+                other = [scheduled(1.0, moment, **schedule)] * len(weights)
         classes = {"paper": ["positive"], "released": ["negative"]}
         for name in classes.get(orientation, ["positive", "negative"]):
             arguments[name] = weights
+        if other is not None:
+            arguments = {"positive": other, "negative": other, **arguments}
     if "focal" in entry:
         focal = {"power": 1.0, "floor": 0.25, **entry["focal"]}
         arguments["focal"] = (focal["uncertainty"], focal["power"], focal["floor"])
@@ -220,8 +247,7 @@ def definition_of(
     if "balance" in entry:
         balance = {"alpha": 0.1, "beta": 10.0, "mu": 0.2, **entry["balance"]}
         arguments["balance"] = lambda y: balance_weights(counts, y, **balance)
-    weighted = "weights" in entry or "focal" in entry
-    reductions = {"ours": "per example", "released": "sum" if weighted else "mean"}
+    reductions = {"ours": "per example", "released": "sum" if "focal" in entry else "mean"}
     constraint, (epoch, epochs, *_) = entry.get("constraint", "training"), moment
     if constraint == "unconditional" and epoch / epochs < entry.get("conditional_first", 0):
         constraint = "conditional"
@@ -231,7 +257,7 @@ def definition_of(
         coherent=constraint == "training",
         given_parents=constraint if constraint in GIVEN_PARENTS else None,
         mixture=entry.get("mixture", 1.0),
-        reduction=reductions[entry.get("reduction", "ours")],
+        reduction=reductions.get(entry.get("reduction", "ours"), entry.get("reduction")),
         **arguments,
     )
 
@@ -300,7 +326,11 @@ BINARY = (1 / 4, 17 / 4)
 # Counted as the released code does: 13, 5, 1. Class-wise: 8/39, 8/15, 8/3; binary: 4/13, 4/5, 4.
 RELEASED_CLASS_WISE = (1 / 4 + 8 / 3 * (1 / 5 - 1 / 13) / (1 - 1 / 13), 1 / 4 + 8 / 3)
 RELEASED_BINARY = (1 / 4 + 4 * (1 / 5 - 1 / 13) / (1 - 1 / 13), 17 / 4)
-# The same in all 10: 18, 8, 2. Class-wise: 10/54, 10/24, 10/6.
+# In all 10, of which 10, 6 and 2 are positive. Class-wise: 1, 10/18, 10/6; binary: 1, 10/12, 5/2.
+CLASS_WISE_OF_ALL = (1 / 4, 1 / 4 + 5 / 3)
+BINARY_OF_ALL = (1 / 4, 1 / 4 + 5 / 2)
+# Counted as the released code does: 18, 8, 2. Class-wise: 10/54, 10/24, 10/6; binary: 5/18, 5/8, 5/2.
+RELEASED_BINARY_OF_ALL = (1 / 4 + 5 / 2 * (1 / 8 - 1 / 18) / (1 / 2 - 1 / 18), 1 / 4 + 5 / 2)
 RELEASED_CLASS_WISE_OF_ALL = (1 / 4 + 5 / 3 * (1 / 8 - 1 / 18) / (1 / 2 - 1 / 18), 1 / 4 + 5 / 3)
 # Effective numbers of 8, 4 and 1 examples.
 EIGHT, FOUR = (1 - 0.999**8) / 0.001, (1 - 0.999**4) / 0.001
@@ -313,21 +343,28 @@ def to_the_end(share: float, end: float = 0.25) -> tuple[float, float]:
     return end + share * (child - end), end + share * (grandchild - end)
 
 
+def annealed(share: float, mode: tuple[float, float] = BINARY) -> float:
+    """Negatives of which a released schedule has left this share, and the others, of 1."""
+    child, grandchild, other = (0.25 + share * (w - 0.25) for w in (*mode, 1))
+    return child + 2 * grandchild + 3 * other
+
+
 def sigmoid(z: float) -> float:
     return 1 / (1 + math.exp(-z))
 
 
-# Log odds: of the child 0, of the grandchild −log 7. With κ = 0.05 it is negative at e^−s = 7^0.05.
-# P_I, in eighths: root 1, child 2, grandchild 8.
+# Log odds: of the child 0, of the grandchild −log 7. With κ = 0.05 it is negative at e^−s = 7^0.05,
+# and twice that, with λ = 2, at 7^−0.1 against 1. P_I, in eighths: root 1, child 2, grandchild 8.
+# All are multiplied by 2 (1 − q)²; at 0 that is 1/2.
 DISTRIBUTION_BALANCED = sum(
-    (0.1 + sigmoid(10 * (ratio - 0.2))) * cost
-    for ratio, cost in [
-        (2 / 1, math.log(2) / 5),
-        (8 / 1, math.log(1 + 7**-0.25) / 5),
-        (2 / 3, math.log(2)),
-        (8 / 3, math.log(1 + 7**-0.25) / 5),
-        (2 / 11, math.log(2)),
-        (8 / 11, math.log(1 + 7**0.05)),
+    (0.1 + sigmoid(10 * (ratio - 0.2))) * 2 * (1 - q) ** 2 * cost
+    for ratio, q, cost in [
+        (2 / 1, 1 / 2, math.log(2) / 2),
+        (8 / 1, 1 / (1 + 7**-0.1), math.log(1 + 7**-0.1) / 2),
+        (2 / 3, 1 / 2, math.log(2)),
+        (8 / 3, 1 / (1 + 7**-0.1), math.log(1 + 7**-0.1) / 2),
+        (2 / 11, 1 / 2, math.log(2)),
+        (8 / 11, 1 / (1 + 7**0.05), math.log(1 + 7**0.05)),
     ]
 )
 
@@ -349,17 +386,17 @@ UNCONDITIONAL_PRIOR = -sum(
 BY_HAND = {
     # Six elements of ln 2. What else these do is not done in the loss.
     **dict.fromkeys(["bce_posthoc", "mcm", "lp_ros", "hros_pd", "hros_pd_truncated"], 6),
+    **dict.fromkeys(["hros_pd_released", "replica_lp_ros", "replica_hros_pd"], 6),
     **dict.fromkeys(["ensemble_1", "ensemble_2", "ensemble_5", "ensemble_10", "ensemble_20"], 6),
     **dict.fromkeys(["mc_dropout", "threshold_dataset", "threshold_depth", "threshold_node"], 6),
-    **dict.fromkeys(["plain", "ensemble", "plain_replica"], 6),
+    **dict.fromkeys(["baseline", "ensemble", "per_example", "tuned", "tuned_ensemble"], 6),
     "weighted_classwise": positives(*CLASS_WISE),
-    "weights": positives(*CLASS_WISE),
     "weighted_binary": positives(*BINARY),
     "released": negatives(*CLASS_WISE),
     "weighted_binary_negatives": negatives(*BINARY),
     "weighted_classwise_both": both(*CLASS_WISE),
     "weighted_binary_both": both(*BINARY),
-    "class_balanced": positives(*EFFECTIVE),
+    "class_balanced": both(*EFFECTIVE),
     "positive_ratio": positives(1, 7),
     # The grandchild counts where the child is positive: not in the first example. The constant is of
     # predictions. In its second epoch of four, the one that is conditional first still is.
@@ -393,13 +430,13 @@ BY_HAND = {
     "mc_dropout_weighted_binary_focal_gmu": 1.25 * positives(*BINARY),
     "weighted_classwise_focal_bbma": 1.25 * positives(*CLASS_WISE),
     "weighted_classwise_focal_gmu": 1.25 * positives(*CLASS_WISE),
-    "focal": 1.25 * positives(*CLASS_WISE),
     "schedule_linear": positives(*to_the_end(13 / 19)),
     "schedule_exponential": positives(*to_the_end((13 / 19) ** 2)),
     "schedule_alternating": positives(*to_the_end(0)),
-    "schedule_linear_epoch": positives(*to_the_end(3 / 4)),
-    "schedule_exponential_epoch": positives(*to_the_end(9 / 16)),
-    "schedule_alternating_epoch": positives(*to_the_end(0)),
+    "schedule_linear_epoch": annealed(3 / 4),
+    "schedule_exponential_epoch": annealed(63 / 64),
+    # All six at a quarter.
+    **dict.fromkeys(["schedule_alternating_epoch", "replica_schedule_alternating"], 6 / 4),
     "schedule_linear_to_plain": positives(*to_the_end(13 / 19, end=1)),
     "mixed": (positives(*BINARY) + 6) / 2,
     # (1/2)² before each.
@@ -413,25 +450,51 @@ BY_HAND = {
     "replica_plain": 6,
     "replica_classwise": negatives(*RELEASED_CLASS_WISE),
     "replica_binary": negatives(*RELEASED_BINARY),
-    "replica_focal_bbma": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "replica_focal_gmu": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    # The audit, there and back.
-    "orientation": 1.25 * negatives(*CLASS_WISE),
-    "counts": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "reduction": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "fit_on": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "replica": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "back_ensemble": 1.25 * negatives(*RELEASED_CLASS_WISE),
+    **dict.fromkeys(
+        ["replica_focal_bbma", "replica_focal_gmu"], 1.25 * negatives(*RELEASED_CLASS_WISE)
+    ),
+    **dict.fromkeys(
+        ["replica_binary_focal_bbma", "replica_binary_focal_gmu"],
+        1.25 * negatives(*RELEASED_BINARY),
+    ),
+    "replica_schedule_linear": annealed(3 / 4, RELEASED_CLASS_WISE),
+    "replica_schedule_exponential": annealed(63 / 64, RELEASED_CLASS_WISE),
+    "replica_mixed": (negatives(*RELEASED_CLASS_WISE) + 6) / 2,
+    # The audit: there, with binary weights, back, and on a tuned budget. Of all ten examples, or
+    # of those to train on.
+    "weights": positives(*CLASS_WISE_OF_ALL),
+    "orientation": negatives(*CLASS_WISE_OF_ALL),
+    "counts": negatives(*RELEASED_CLASS_WISE_OF_ALL),
+    "counts_from": negatives(*RELEASED_CLASS_WISE),
+    **dict.fromkeys(["focal", "replica"], 1.25 * negatives(*RELEASED_CLASS_WISE)),
+    "binary_weights": positives(*BINARY_OF_ALL),
+    "binary_orientation": negatives(*BINARY_OF_ALL),
+    "binary_counts": negatives(*RELEASED_BINARY_OF_ALL),
+    "binary_counts_from": negatives(*RELEASED_BINARY),
+    **dict.fromkeys(["binary_focal", "binary_replica"], 1.25 * negatives(*RELEASED_BINARY)),
     "back_weights": 1.25 * 6,
-    "back_focal": negatives(*RELEASED_CLASS_WISE),
     "back_orientation": 1.25 * positives(*RELEASED_CLASS_WISE),
-    "back_counts": 1.25 * negatives(*CLASS_WISE),
-    "back_counts_from": 1.25 * negatives(*RELEASED_CLASS_WISE_OF_ALL),
+    "tuned_weights": negatives(*RELEASED_CLASS_WISE),
+    "tuned_replica": 1.25 * negatives(*RELEASED_CLASS_WISE),
+    "tuned_binary_weights": negatives(*RELEASED_BINARY),
+    "tuned_binary_replica": 1.25 * negatives(*RELEASED_BINARY),
+    "tuned_text": 1.25 * positives(*CLASS_WISE_OF_ALL),
+    "tuned_binary_text": 1.25 * positives(*BINARY_OF_ALL),
 }
+# Over members, examples and nodes: the sum with a focal term, the mean without one.
 SUMMED = (
-    *("replica_classwise", "replica_binary", "replica_focal_bbma", "replica_focal_gmu"),
-    *("reduction", "fit_on", "replica", "back_ensemble", "back_weights", "back_focal"),
-    *("back_orientation", "back_counts", "back_counts_from"),
+    *("replica_focal_bbma", "replica_focal_gmu"),
+    *("replica_binary_focal_bbma", "replica_binary_focal_gmu"),
+    *("replica", "binary_replica", "back_weights", "back_orientation"),
+)
+AVERAGED = (
+    *("replica_plain", "replica_classwise", "replica_binary", "replica_mixed"),
+    *("replica_schedule_linear", "replica_schedule_exponential", "replica_schedule_alternating"),
+    *("replica_lp_ros", "replica_hros_pd"),
+    *("schedule_linear_epoch", "schedule_exponential_epoch", "schedule_alternating_epoch"),
+    *("baseline", "ensemble", "weights", "orientation", "counts", "counts_from", "focal"),
+    *("binary_weights", "binary_orientation", "binary_counts", "binary_counts_from"),
+    "binary_focal",
 )
 
 
@@ -445,8 +508,8 @@ def test_value_of_three_nodes_by_hand(name):
     expected = BY_HAND[name] * LN2 * 2 / 3
     if name in SUMMED:
         expected = BY_HAND[name] * LN2 * 2
-    if name == "replica_plain":
-        expected = LN2
+    if name in AVERAGED:
+        expected = BY_HAND[name] * LN2 / 6
     loss = loss_of(LOSSES[name], dataset_of(CHAIN, CHAIN_PARTS), CHAIN_MOMENT)
     for dtype in (torch.float32, torch.float64):
         found = loss(torch.zeros(2, 3, 3, dtype=dtype), CHAIN_TARGETS)
@@ -592,6 +655,33 @@ def test_the_network_of_a_variant_predicts_as_its_loss_says():
                 "weights": {"mode": "effective-number", "counts": "conditional"},
             },
             "mode effective-number counts positives alone",
+        ),
+        (
+            {"weights": {"mode": "binary", "schedule": {"kind": "linear", "reading": "released"}}},
+            "the released code has schedules only where there is no focal term, and averages there",
+        ),
+        (
+            {
+                "weights": {
+                    "mode": "binary",
+                    "schedule": {"kind": "linear", "reading": "released"},
+                },
+                "focal": {"uncertainty": "bbma"},
+                "reduction": "released",
+            },
+            "the released code has schedules only where there is no focal term, and averages there",
+        ),
+        (
+            {"mixture": 0.5, "focal": {"uncertainty": "bbma"}, "reduction": "released"},
+            "the released code mixes losses only where there is no focal term",
+        ),
+        (
+            {"resampling": {"method": "lp-ros", "order": "released"}},
+            "lp-ros has one order; `order: released` is of hros-pd",
+        ),
+        (
+            {"resampling": {"method": "lp-ros", "copies": "truncated"}},
+            "lp-ros makes whole copies; `copies: truncated` is of hros-pd",
         ),
         ({"forest": {}, "unseen": "constant"}, "a forest has no loss: remove unseen"),
         (
@@ -739,10 +829,10 @@ def test_a_dropout_ensemble_predicts_with_dropout(tiny_study):
 
 
 def test_networks_are_kept_where_the_variant_says(tiny_study):
-    for name in ("plain", "ensemble"):
+    for name in ("baseline", "ensemble"):
         tiny_study.trained(name)
         folder = tiny_study.study.results("toy", name)
-        assert (folder / "ensemble-0").exists() == (name == "plain")
+        assert (folder / "ensemble-0").exists() == (name == "baseline")
 
 
 # Resampling

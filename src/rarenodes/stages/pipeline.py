@@ -139,12 +139,24 @@ def _params(study: Study, stage: Stage) -> list[Any]:
     keys = [_filled(study, stage, key) for key in stage.params]
     if study.parameters.committees and "variants" in keys and "committees" not in keys:
         keys.append("committees")
+    if study.budgets_file is not None and "training" in keys:
+        keys.append({_relative(study.budgets_file, study): [_budgets_key(study, stage)]})
     of_variant = "variants.${item.variant}"
     if study.defines_variants or of_variant not in keys:
         return keys
     (catalogue,) = study.catalogue_files
     keys.remove(of_variant)
     return [*keys, {_relative(catalogue, study): [of_variant]}]
+
+
+def _budgets_key(study: Study, stage: Stage) -> str:
+    """The budgets that a stage's results depend on: the items' own, where all items have some.
+
+    DVC refuses a key that is not there, so that one untuned item makes all depend on the whole.
+    """
+    if study.parameters.untuned:
+        return "budgets"
+    return ".".join(["budgets", *(f"${{item.{item}}}" for item in stage.items)])
 
 
 def _output(study: Study, stage: Stage, template: str, kept: Kept) -> dict[str, Any]:

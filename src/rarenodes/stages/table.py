@@ -195,6 +195,32 @@ STAGES: Mapping[str, Stage] = {
         ),
         outputs={"reports/scale/{dataset}": "git"},
     ),
+    # Where a search ends depends on what is tried, not on how its results are shown.
+    "tune": Stage(
+        notebook=None,
+        about="search for a variant's budget on a data set, decided on validation data",
+        items=("dataset", "variant"),
+        folders={"folder": "searches/{dataset}/{variant}"},
+        run=_lazily("stages.tune", "tune"),
+        inputs=(_PREPARED,),
+        params=("seed", "tuning", "training", "datasets.{dataset}", "variants.{variant}"),
+        library=(_DATASET, "loss", "scores", "stages/tune.py", "training"),
+        outputs={"searches/{dataset}/{variant}": "cache"},
+    ),
+    "tuned": Stage(
+        notebook="08_tune.ipynb",
+        about="choose every variant's budget from its search, and write budgets.yaml",
+        items=(),
+        folders={"folder": "reports/tuned"},
+        run=_lazily("stages.tuned", "choose_budgets"),
+        inputs=("searches",),
+        params=("datasets", "variants", "tuning", "training"),
+        library=(
+            _DATASET, "loss/hierarchy.py", "pages", "scores", "stages/tuned.py",
+            "training/tuning.py",
+        ),
+        outputs={"reports/tuned": "git", "reports/search.csv": "git", "budgets.yaml": "git"},
+    ),
     "gallery": Stage(
         notebook="07_gallery.ipynb",
         about="show what each loss and each weight does",

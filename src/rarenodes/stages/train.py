@@ -96,7 +96,7 @@ def _train_networks(
 def _fit_forest(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
 ) -> tuple[Predict, pd.DataFrame]:
-    settings, training = study.variant(variant), study.training(name, variant)
+    settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
     forest = fit_forest(examples, settings.forest, training.fit_on, streams.forest())
@@ -107,7 +107,7 @@ def _fit_forest(
 def _fit_by_examples(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
 ) -> tuple[Predict, pd.DataFrame]:
-    settings, training = study.variant(variant), study.training(name, variant)
+    settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
     if settings.family == "neighbours":

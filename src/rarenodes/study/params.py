@@ -7,7 +7,7 @@ import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -20,6 +20,7 @@ from rarenodes.study.yaml_files import read_yaml
 from rarenodes.training.checkpoints import CODE_DIGEST
 from rarenodes.training.committee import members_first
 from rarenodes.training.loop import Budget
+from rarenodes.training.tuning import Search, with_budget
 from rarenodes.training.variants import VariantSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -95,6 +96,8 @@ class AuditSettings(Settings):
     Attributes:
         there: variants in order, each with one switch more than the one before it.
         back: variant: the one of which it undoes a switch.
+        beside: further ways, each of variants in order: of another kind of weights, or from another
+            baseline.
         imputation: variants whose networks are also shown test data with missing values filled as
             the released code does; their `training.keep_ensembles` must be on.
 
@@ -102,7 +105,34 @@ class AuditSettings(Settings):
 
     there: list[str] = Field(min_length=2)
     back: dict[str, str] = Field(default_factory=dict)
+    beside: list[Annotated[list[str], Field(min_length=2)]] = Field(default_factory=list)
     imputation: list[str] = Field(default_factory=list)
+
+
+class SearchedData(Settings):
+    """What decides a data set's examples: a budget suits no others."""
+
+    source: str
+    train_fraction: float
+    options: dict[str, Any]
+
+
+Chosen = dict[str, dict[str, dict[str, float | int]]]  # by data set and variant, its settings
+
+
+class Budgets(Settings):
+    """A file of budgets, as the stage `tuned` writes it.
+
+    Attributes:
+        datasets: the data that were searched on, by name.
+        budgets: what was chosen by macro average precision, by data set and variant.
+        budgets_by_micro: what micro average precision would have chosen.
+
+    """
+
+    datasets: dict[str, SearchedData]
+    budgets: Chosen
+    budgets_by_micro: Chosen = Field(default_factory=dict)
 
 
 class Catalogue(Settings):
@@ -125,6 +155,11 @@ class Parameters(Settings):
         catalogue: files with further `variants`, relative to the study's folder: each can be
             trained by name.
         training: the budget all share unless they say otherwise.
+        tuning: what the stage `tune` tries, the same for all variants of a family.
+        budgets: a file that the stage `tuned` of another study wrote, relative to the study's
+            folder. Each variant is then trained with what was chosen for it on each data set.
+        untuned: data sets and variants that keep the settings above; all others need a budget where
+            `budgets` is given.
         evaluation: how results are compared.
         audit: what `05_audit` compares; only where that is run.
 
@@ -140,6 +175,9 @@ class Parameters(Settings):
     committees: list[str] = Field(default_factory=list)
     catalogue: list[str] = Field(default_factory=list)
     training: TrainingSettings
+    tuning: Search | None = None
+    budgets: str | None = None
+    untuned: list[str] = Field(default_factory=list)
     evaluation: EvaluationSettings
     audit: AuditSettings | None = None
 
@@ -166,6 +204,7 @@ class Study:
         self.catalogue = self._read_catalogue()
         self.variants = self._read_variants()
         self.variants = self._add_committees()
+        self._budgets = self._read_budgets()
         self._check_names()
 
     @classmethod
@@ -196,12 +235,47 @@ class Study:
             raise unknown_name("data set", name, known, str(self.params_file))
         return known[name]
 
-    def variant(self, name: str) -> VariantSettings:
-        """Settings of a variant of the study or its catalogue, or an error with the nearest name."""
+    @property
+    def budgets_file(self) -> Path | None:
+        """The file of tuned budgets, if the study uses one."""
+        name = self.parameters.budgets
+        return None if name is None else Path(os.path.normpath(self.folder / name))
+
+    def variant(self, name: str, dataset: str | None = None) -> VariantSettings:
+        """Settings of a variant of the study or its catalogue, or an error with the nearest name.
+
+        Args:
+            name: of the variant.
+            dataset: for a forest, neighbours or a linear model: with what was chosen on this one.
+
+        """
         known = self.variants | self.catalogue
         if name not in known:
             raise unknown_name("variant", name, known, str(self.params_file))
-        return known[name]
+        if dataset is None:
+            return known[name]
+        where = f"{self.budgets_file}: budgets.{dataset}.{name}"
+        return with_budget(known[name], self.budget(dataset, name), where)
+
+    def budget(self, dataset: str, variant: str) -> dict[str, float | int]:
+        """What a search chose for a variant on a data set; nothing where the study uses no budgets.
+
+        Raises:
+            SettingsError: none was searched for.
+
+        """
+        settings = self.variant(variant)
+        exempt = {dataset, variant} & set(self.parameters.untuned)
+        if self._budgets is None or exempt or settings.committee is not None:
+            return {}
+        found = self._budgets.budgets.get(dataset, {}).get(variant)
+        if found is None:
+            raise SettingsError(
+                f"{self.budgets_file}: budgets.{dataset}.{variant}: missing, as no search was made: "
+                f"add it to the params.yaml beside that file and run `dvc repro` there, or name "
+                f"{dataset!r} or {variant!r} under `untuned` in {self.params_file}"
+            )
+        return dict(found)
 
     def variant_table(self) -> pd.DataFrame:
         """Every variant that can be trained by name: what it is, whose, and whether it is compared."""
@@ -216,17 +290,28 @@ class Study:
         )
 
     def training(self, dataset: str, variant: str) -> TrainingSettings:
-        """The study's training settings, with those of the data set and of the variant on top."""
-        values = {
-            **self.parameters.training.model_dump(),
-            **self.dataset(dataset).training,
-            **self.variant(variant).training,
-        }
+        """The study's training settings, with those of the data set and of the variant on top.
+
+        Where the study uses tuned budgets, what was chosen for the two together comes last.
+        """
         where = (
             f"{self.params_file}: training, with datasets.{dataset}.training and "
             f"variants.{variant}.training"
         )
-        return read_settings(TrainingSettings, values, where)
+        budget = {}
+        if self.variant(variant).family == "network":
+            budget = self.budget(dataset, variant)
+            if budget:
+                where += f", and budgets.{dataset}.{variant} of {self.budgets_file}"
+        return read_settings(TrainingSettings, self._declared(dataset, variant) | budget, where)
+
+    def _declared(self, dataset: str, variant: str) -> dict[str, Any]:
+        """Training settings as the study declares them, untuned."""
+        return {
+            **self.parameters.training.model_dump(),
+            **self.dataset(dataset).training,
+            **self.variant(variant).training,
+        }
 
     @property
     def data_folder(self) -> Path:
@@ -249,6 +334,10 @@ class Study:
         kind = "results" if self.variant(variant).committee is None else "combined"
         return self.folder / kind / dataset / variant
 
+    def search(self, dataset: str, variant: str) -> Path:
+        """Folder of the search for a variant's budget on a data set."""
+        return self.folder / "searches" / dataset / variant
+
     def scores(self, dataset: str) -> Path:
         """Folder of the score tables of all variants on a data set."""
         return self.folder / "scores" / dataset
@@ -264,7 +353,7 @@ class Study:
             "code": CODE_DIGEST,
             "versions": [version(package) for package in PACKAGES],
             "data": dataset.checksum(),
-            "variant": self.variant(variant).model_dump(exclude=NO_PART_OF_A_LOSS),
+            "variant": self.variant(variant, name).model_dump(exclude=NO_PART_OF_A_LOSS),
             "training": self.training(name, variant).model_dump(exclude=NO_PART_OF_A_RUN),
             "root seed": self.parameters.seed,
             "run": [name, variant, seed],
@@ -332,6 +421,38 @@ class Study:
             raise SettingsError(f"{where}: expected at least one")
         return {name: self.catalogue[name] for name in self._named}
 
+    def _read_budgets(self) -> Budgets | None:
+        path = self.budgets_file
+        if path is None:
+            return None
+        try:
+            values = read_yaml(path)
+        except SettingsError as error:
+            raise SettingsError(f"{self.params_file}: budgets: {error}") from None
+        budgets = read_settings(Budgets, values, str(path))
+        for name, searched in budgets.datasets.items():
+            own = self.parameters.datasets.get(name)
+            if own is None or name in self.parameters.untuned:
+                continue
+            if self.searched_data(name) != searched:
+                raise SettingsError(
+                    f"{path}: datasets.{name}: the search was on other data than "
+                    f"{self.params_file}: datasets.{name}: give both the same source, options and "
+                    "train_fraction, or name it under `untuned`"
+                )
+        return budgets
+
+    def searched_data(self, name: str) -> SearchedData:
+        """What decides the examples of a data set, with defaults filled in."""
+        settings = self.dataset(name)
+        where = f"{self.params_file}: datasets.{name}.options"
+        options = read_settings(options_of(settings.source), settings.options, where)
+        return SearchedData(
+            source=settings.source,
+            train_fraction=settings.train_fraction,
+            options=options.model_dump(),
+        )
+
     def _add_committees(self) -> dict[str, VariantSettings]:
         """Trained variants, and committees in an order in which each comes after its members."""
         where, trained = str(self.params_file), self.variants
@@ -375,6 +496,7 @@ class Study:
         if self.parameters.audit is not None:
             audit = self.parameters.audit
             compared += [*audit.there, *audit.back, *audit.back.values(), *audit.imputation]
+            compared += [name for way in audit.beside for name in way]
         for name in compared:
             if name not in self.variants:
                 raise unknown_name("variant", name, self.variants, str(self.params_file))
@@ -390,4 +512,14 @@ class Study:
                 raise unknown_name("source", dataset.source, source_names(), where)
             read_settings(options_of(dataset.source), dataset.options, f"{where}.options")
             for variant in self.variants | self.catalogue:
+                settings = f"{self.params_file}: training, with datasets.{name}.training"
+                settings += f" and variants.{variant}.training"
+                read_settings(TrainingSettings, self._declared(name, variant), settings)
+            for variant in self.variants:
                 self.training(name, variant)
+                self.variant(variant, name)
+        for name in self.parameters.untuned:
+            if name not in [*self.parameters.datasets, *self.variants, *self.catalogue]:
+                known = [*self.parameters.datasets, *self.variants]
+                where = f"{self.params_file}: untuned"
+                raise unknown_name("data set or variant", name, known, where)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 VALIDATIONS = 8
 # What Adam keeps of every parameter.
 ADAM = ("step", "exp_avg", "exp_avg_sq")
+# Looks at the ensemble after an epoch; given the number of epochs behind it.
+Watch = Callable[[int, Ensemble], None]
 
 
 class Budget(Settings):
@@ -187,6 +189,7 @@ def train_ensemble(
     budget: Budget,
     streams: Streams,
     checkpoint: Path | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train the members of an ensemble side by side with Adam on mini-batches.
 
@@ -201,6 +204,9 @@ def train_ensemble(
             never interrupted. The caller must key it by everything the run depends on, the code
             (`rarenodes.training.checkpoints.CODE_DIGEST`) included. A second process waits until
             the first one has ended.
+        watch: called after every epoch that is trained here, in place of the scores on validation
+            data in the history; it must change nothing. A run that goes on from a checkpoint does
+            not call it for earlier epochs.
 
     Raises:
         TrainingError: the loss is not finite; the message says at which step of which data set.
@@ -219,10 +225,15 @@ def train_ensemble(
     with alone, memory_shortage_named(size, device, str(streams)):
         features = torch.from_numpy(dataset.features).to(device)
         run = _Run.start(dataset, loss.to(device), budget, streams, features)
-        return _train(run, rows, checkpoint)
+        return _train(run, rows, checkpoint, watch)
 
 
-def _train(run: "_Run", rows: Int[np.ndarray, " rows"], checkpoint: Path | None) -> Trained:
+def _train(
+    run: "_Run",
+    rows: Int[np.ndarray, " rows"],
+    checkpoint: Path | None,
+    watch: Watch | None,
+) -> Trained:
     """Every epoch that no checkpoint has behind it."""
     budget, streams = run.budget, run.streams
     if checkpoint is not None:
@@ -232,9 +243,12 @@ def _train(run: "_Run", rows: Int[np.ndarray, " rows"], checkpoint: Path | None)
     for epoch in tqdm(epochs, desc=str(streams), unit="epoch", disable=None, initial=epochs.start):
         losses = run.train_epoch(epoch, streams.order(rows, epoch))
         mean_loss = _finite_mean(losses, epoch, streams)
-        scores = run.validate() if _is_due(epoch, budget.epochs, VALIDATIONS) else {}
+        due = watch is None and _is_due(epoch, budget.epochs, VALIDATIONS)
+        scores = run.validate() if due else {}
         run.history.append({"epoch": epoch + 1, "train_loss": mean_loss, **scores})
         run.report(run.history[-1])
+        if watch is not None:
+            watch(epoch + 1, run.ensemble)
         if checkpoint is not None and time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             run.save(checkpoint)
             saved_at = time.monotonic()
