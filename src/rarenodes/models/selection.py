@@ -37,10 +37,16 @@ def most_probable(
         candidates: `[nodes]`, the nodes to choose from.
 
     """
-    among = np.flatnonzero(candidates)[::-1]
-    count = min(count, len(among))
-    order = np.argsort(-probabilities[:, among], axis=1, kind="stable")[:, :count]
-    return Selected(np.repeat(np.arange(len(probabilities)), count), among[order].ravel())
+    count = min(count, int(candidates.sum()))
+    if not count or not len(probabilities):
+        nothing = np.empty(0, dtype=np.int64)
+        return Selected(nothing, nothing)
+    # Sorting all nodes of each example would take most of the time of a prediction.
+    lowest = np.partition(probabilities[:, candidates], -count, axis=1)[:, [-count]]
+    reached = (probabilities >= lowest) & candidates
+    examples, nodes = _sorted(Selected(*np.nonzero(reached)), probabilities)
+    place = np.arange(len(examples)) - np.searchsorted(examples, examples, side="left")
+    return Selected(examples[place < count], nodes[place < count])
 
 
 def above(
