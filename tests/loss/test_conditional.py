@@ -474,3 +474,15 @@ def test_a_share_of_the_epochs_is_conditional_first():
 def test_messages_of_the_loss(arguments, message):
     with pytest.raises(ValueError, match=message):
         ConditionalLoss(DIAMOND, **arguments)
+
+
+def test_a_root_that_is_not_evaluated_is_learnt_all_the_same():
+    # One child below the root; the root holds always and is not evaluated.
+    hierarchy = Hierarchy([("child", "root")])
+    evaluated = torch.tensor([False, True])
+    loss = ConditionalLoss(hierarchy, evaluated=evaluated)
+    logits = torch.zeros(1, 2, 2, requires_grad=True)
+    loss(logits, torch.tensor([[1, 1], [1, 0]])).backward()
+    # Each example pushes the root up by 1 − 1/2; the mean over two examples.
+    assert logits.grad[0, :, 0].tolist() == [-0.25, -0.25]
+    assert logits.grad[0, :, 1].tolist() == [-0.25, 0.25]

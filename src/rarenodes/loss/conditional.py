@@ -236,8 +236,8 @@ class ConditionalLoss(RareNodeLoss):
         positive_weight: `[nodes]`, weights where the target is 1; None means 1.
         negative_weight: `[nodes]`, weights where the target is 0; None means 1.
         focal: the focal term, or None.
-        evaluated: `[nodes]` bool, nodes that count; None means all. Of the others, those with
-            descendants that count are still learnt by the unconditional loss.
+        evaluated: `[nodes]` bool, nodes that count; None means all. Their ancestors count, too: what
+            is not learnt of a root would multiply the probability of every node below it.
         objective: `conditional` or `unconditional`.
         conditional_first: of the unconditional loss, the share of epochs, from the first on, in
             which the conditional one stands in for it, see `at`; in [0, 1).
@@ -287,7 +287,7 @@ class ConditionalLoss(RareNodeLoss):
             positive_weight,
             negative_weight,
             focal,
-            evaluated,
+            None if evaluated is None else hierarchy.close(evaluated).to(evaluated),
             coherent=False,
             element=element,
             shift=shift,
