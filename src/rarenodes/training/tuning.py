@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from scipy import sparse
 
 from rarenodes.datasets.dataset import Dataset
@@ -54,10 +54,12 @@ class _Grid(Settings):
 
     @field_validator("*")
     @classmethod
-    def _in_order(cls, values: list[float]) -> list[float]:
+    def _in_order(
+        cls, values: list[float] | list[int], info: ValidationInfo
+    ) -> list[float] | list[int]:
         if sorted(set(values)) != values:
             raise ValueError("expected different values, smallest first")
-        if values[0] <= 0 and not (values[0] == 0 and len(values) > 1):
+        if values[0] < 0 or (values[0] == 0 and info.field_name != "weight_decay"):
             raise ValueError(f"expected values above 0, found {values[0]:g}")
         return values
 
@@ -67,7 +69,7 @@ class NetworkGrid(_Grid):
 
     Attributes:
         learning_rate: of Adam.
-        weight_decay: of Adam; may start with 0.
+        weight_decay: of Adam (L2); 0 is none.
         epochs: a network is trained to the largest number and scored at each.
 
     """
