@@ -69,7 +69,9 @@ def cost(name: str, z: float, y: int, options: Mapping[str, float]) -> float:
         return -(p ** options.get("negative_gamma", 4)) * math.log(1 - p) if p else 0.0
     if name == "negative_tolerant":
         scale = 1 if y else options.get("scale", 5)
-        return math.log1p(math.exp(scale * z * (-1 if y else 1))) / scale
+        against = scale * z * (-1 if y else 1)
+        focal = options.get("factor", 1) * sigmoid(against) ** options.get("gamma", 0)
+        return focal * math.log1p(math.exp(against)) / scale
     return -math.log(p if y else 1 - p)
 
 
@@ -79,6 +81,8 @@ def cost_of_certain_and_wrong(
     """The limit of `cost` at logits of `−size` for a positive, `size` for a negative."""
     if name == "focal" and "alpha" in options:
         return size * (options["alpha"] if y else 1 - options["alpha"])
+    if name == "negative_tolerant":
+        return size * options.get("factor", 1)
     margin = options.get("margin", 0.05)
     if name == "asymmetric" and not y and margin > 0:
         return -((1 - margin) ** options.get("negative_gamma", 4)) * math.log(margin)
@@ -92,15 +96,21 @@ def scheduled(
     power: float = 1.0,
     over: str = "training",
     end: float = 0.25,
+    curve: str = "paper",
+    classes: str = "weighted",
 ) -> float:
-    """A weight at epoch e of E and step s of S, `moment` being (e, E, s, S)."""
+    """A weight at epoch e of E and step s of S, `moment` being (e, E, s, S).
+
+    The weight of the other class, 1, goes the same way where `classes` are both.
+    """
     epoch, epochs, step, steps = moment
     if kind == "alternating":
         return [weight, end][(epoch if over == "training" else step) % 2]
     done, last = step, steps - 1
     if over == "training":
         done, last = epoch * steps + step, epochs * steps - 1
-    share = (1 - done / last) ** (power if kind == "exponential" else 1)
+    power = power if kind == "exponential" else 1
+    share = 1 - (done / last) ** power if curve == "released" else (1 - done / last) ** power
     return end + share * (weight - end)
 
 

@@ -35,6 +35,7 @@ class Clone:
         del values["datasets"]["toy_limited"], values["variants"]["released_focal_gmu"]
         values["evaluation"]["contrasts"] = {}
         self.write_params(values)
+        self.run(sys.executable, "-m", "rarenodes", "pipeline")
         self.run("git", "init", "--quiet")
         self.run("git", "add", "--all")
         identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -85,8 +86,8 @@ class Clone:
             if path.is_file()
         }
 
-    def stages_to_run(self) -> set[str]:
-        dry = self.run("dvc", "repro", "--dry").stdout
+    def stages_to_run(self, *targets: str) -> set[str]:
+        dry = self.run("dvc", "repro", "--dry", *targets).stdout
         return {line.split("'")[1] for line in dry.splitlines() if line.startswith("Running stage")}
 
 
@@ -146,7 +147,6 @@ def test_editing_a_variant_reruns_that_variant_and_what_depends_on_it(clone):
     assert stages == {
         "train@toy-weighted_binary",
         "score@toy",
-        "scores",
         "evaluate@toy",
         "compare",
     }
@@ -241,3 +241,29 @@ def test_bad_parameters_stop_a_stage_before_it_starts(clone):
         clone.write_params(original)
     assert failed.returncode != 0
     assert "did you mean 'mcm'?" in failed.stdout + failed.stderr
+
+
+def with_own_data(clone: Clone) -> Path:
+    """Make the clone's study one of a table of texts; the path of the table."""
+    table = clone.folder / "data" / "own.csv"
+    rows = [f"{animal} number {i},{animal}" for i in range(30) for animal in ("cat", "dog")]
+    table.write_text("\n".join(["text,labels", *rows]) + "\n")
+    (clone.folder / "data" / "edges.csv").write_text("child,parent\ncat,animal\ndog,animal\n")
+    values = clone.params()
+    options = {"examples": "own.csv", "hierarchy": "edges.csv", "text": "text", "components": 4}
+    values["datasets"] = {"own": {"about": "own texts", "source": "table", "options": options}}
+    clone.write_params(values)
+    return table
+
+
+def test_editing_a_file_of_own_data_prepares_it_anew(tmp_path):
+    clone = Clone(tmp_path)
+    table = with_own_data(clone)
+    overlooked = clone.run("dvc", "repro", "prepare@own", check=False)
+    assert overlooked.returncode != 0
+    assert "run `python -m rarenodes pipeline`" in overlooked.stdout + overlooked.stderr
+    clone.run(sys.executable, "-m", "rarenodes", "pipeline")
+    clone.run("dvc", "repro", "prepare@own")
+    assert "prepare@own" not in clone.stages_to_run("prepare@own")
+    table.write_text(table.read_text().replace("cat number 3,cat", "cat number 3,dog"))
+    assert "prepare@own" in clone.stages_to_run("prepare@own")

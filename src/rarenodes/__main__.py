@@ -14,7 +14,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed
 from rarenodes.pages.tables import seed_summary, write_table
 from rarenodes.settings import SettingsError
-from rarenodes.stages.pipeline import check_raw_files, stage_from_dvc, write_pipeline
+from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
 from rarenodes.stages.score import score_variant
 from rarenodes.stages.table import STAGES
@@ -94,8 +94,7 @@ def _run_stage_notebook(options: argparse.Namespace) -> None:
 def _run_stage_of_pipeline(options: argparse.Namespace) -> None:
     study = Study(options.params)
     name, items = stage_from_dvc(study, os.environ)
-    if name == "prepare":
-        check_raw_files(study)
+    check_pipeline(study)
     run_stage(study, name, items)
 
 

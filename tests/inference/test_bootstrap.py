@@ -7,12 +7,11 @@ from scipy import sparse
 
 from rarenodes.inference.bootstrap import (
     bootstrap_scores,
-    compare,
     example_weights,
-    interval,
     seed_weights,
     two_sided_p,
 )
+from rarenodes.inference.difference import infer_difference, infer_score, sample_of
 from rarenodes.scores import metrics
 
 
@@ -44,6 +43,11 @@ def metric_scores(scores, targets, group, threshold=0.5):
             for name, value in zip(("precision", "recall", "f1"), pooled, strict=True)
         },
     }
+
+
+def averaged(scores):
+    """The scores of each replicate, averaged over seeds."""
+    return pd.DataFrame(scores.replicates.mean(axis=0), columns=scores.estimates.columns)
 
 
 def test_estimates_are_the_scores_of_metrics():
@@ -84,9 +88,9 @@ def test_weights_stand_for_repeated_examples(seed):
     probabilities, targets = predictions(rng, seeds=1, examples=25, nodes=6)
     weights = example_weights(25, 2, rng)
     single = {str(node): np.arange(6) == node for node in range(6)}
-    scores = bootstrap_scores(
-        probabilities, targets, weights, groups=single, pooled_ranking=True
-    ).averaged()
+    scores = averaged(
+        bootstrap_scores(probabilities, targets, weights, groups=single, pooled_ranking=True)
+    )
     for replicate, row in enumerate(weights.astype(int)):
         repeated, repeated_targets = probabilities[0].repeat(row, 0), targets.repeat(row, 0)
         for node, group in single.items():
@@ -108,10 +112,10 @@ def test_a_node_weighs_by_its_resampled_support():
     probabilities = np.array([[[0.9, 0.0], [0.1, 0.0], [0.0, 0.1]]], np.float32)
     targets = np.array([[1, 0], [1, 0], [0, 1]], bool)
     weights = np.array([[2, 1, 0], [0, 1, 2], [3, 0, 0]], np.float32)
-    scores = bootstrap_scores(probabilities, targets, weights).averaged()
+    scores = averaged(bootstrap_scores(probabilities, targets, weights))
     # Node weights 3/2 and 0; 1/2 and 2; 3/2 and 0. Recalls 2/3 and –; 0 and 0; 1 and –.
     np.testing.assert_allclose(scores["macro_recall", "with_positives"], [2 / 3, 0, 1])
-    even = bootstrap_scores(probabilities, targets, np.ones((1, 3), np.float32)).averaged()
+    even = averaged(bootstrap_scores(probabilities, targets, np.ones((1, 3), np.float32)))
     assert even["macro_recall", "all"].item() == 0.25
 
 
@@ -121,7 +125,7 @@ def test_predicting_nothing_scores_zero():
         0 * probabilities, targets, example_weights(60, 5, np.random.default_rng(1))
     )
     for measure in ("macro_f1", "macro_precision", "micro_precision"):
-        assert (scores.averaged()[measure, "all"] == 0).all()
+        assert (averaged(scores)[measure, "all"] == 0).all()
 
 
 def test_without_ranking_the_other_scores_are_the_same():
@@ -133,7 +137,7 @@ def test_without_ranking_the_other_scores_are_the_same():
     shared = [c for c in whole.estimates.columns if c[0] != "macro_average_precision"]
     assert list(counted.estimates.columns) == shared
     pd.testing.assert_frame_equal(counted.estimates, whole.estimates[shared])
-    pd.testing.assert_frame_equal(counted.averaged(), whole.averaged()[shared])
+    pd.testing.assert_frame_equal(averaged(counted), averaged(whole)[shared])
 
 
 def test_every_node_may_have_a_threshold_of_its_own_in_every_seed():
@@ -199,115 +203,25 @@ def test_averages_and_spread_over_seeds():
         probabilities, targets, example_weights(60, 4, np.random.default_rng(1))
     )
     column = ("macro_f1", "all")
-    position = scores.estimates.columns.get_loc(column)
-    by_seed = scores.replicates[:, :, position]
-    np.testing.assert_allclose(scores.averaged()[column], by_seed.mean(axis=0))
-    first = np.tile([1.0, 0.0, 0.0], (4, 1))
-    np.testing.assert_allclose(scores.averaged(first)[column], by_seed[0])
     assert scores.seed_spread()[column] == pytest.approx(scores.estimates[column].std())
     assert scores.estimate()[column] == pytest.approx(scores.estimates[column].mean())
 
 
-def test_interval_and_p_by_hand():
-    # Replicates 0 … 99, moved so that their mean 49.5 is the estimate 60.
+def test_p_by_hand():
+    # Replicates 0 … 99, moved from their mean 49.5 to 47: 0, 1 and 2 lie at −2.5, −1.5 and −0.5.
     replicates = np.arange(100.0)
-    lower, upper = interval(60.0, replicates, 0.9)
-    np.testing.assert_allclose([lower, upper], [4.95 + 10.5, 94.05 + 10.5])
-    # Moved to the mean 47, the replicates 0, 1 and 2 lie at −2.5, −1.5 and −0.5.
-    p = two_sided_p(47.0, replicates)
-    assert p == pytest.approx(2 * (1 + 3) / 101)
+    assert two_sided_p(47.0, replicates) == pytest.approx(2 * (1 + 3) / 101)
     assert two_sided_p(500.0, replicates) == pytest.approx(2 / 101)
     assert two_sided_p(0.0, replicates) == 1
 
 
 def test_rounding_errors_are_no_difference():
-    replicates = np.tile([1e-17, 2e-17, 0.0, 0.0], 50)
-    assert two_sided_p(0.0, replicates) == 1
-    np.testing.assert_array_equal(interval(0.0, replicates), [0, 0])
+    assert two_sided_p(0.0, np.tile([1e-17, 2e-17, 0.0, 0.0], 50)) == 1
 
 
 def test_replicates_without_a_score_are_left_out():
     replicates = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
-    lower, upper = interval(np.array([2.0, np.nan]), replicates, 0.5)
-    np.testing.assert_allclose(lower, [1.5, np.nan])
-    np.testing.assert_allclose(upper, [2.5, np.nan])
     np.testing.assert_allclose(two_sided_p(np.array([2.0, np.nan]), replicates), [2 / 3, np.nan])
-
-
-FAMILY = [("macro_average_precision", "with_positives"), ("macro_recall", "rare")]
-
-
-def scored(rng, strengths, seeds=2, examples=200, replicates=300):
-    weights = example_weights(examples, replicates, rng)
-    _, targets = predictions(rng, seeds, examples)
-    noise = rng.normal(size=(seeds, examples, 8))
-    return {
-        name: bootstrap_scores(
-            (1 / (1 + np.exp(-(noise + strength * targets - 1)))).astype(np.float32),
-            targets,
-            weights,
-            groups={"rare": np.arange(8) < 3},
-        )
-        for name, strength in strengths.items()
-    }
-
-
-def test_comparison_finds_a_real_difference_and_no_other():
-    scores = scored(np.random.default_rng(0), {"mcm": 1.0, "same": 1.0, "rare": 2.5})
-    table = compare(scores, "mcm", FAMILY)
-    assert list(table["variant"]) == ["same", "same", "rare", "rare"]
-    same, rare = table.iloc[0], table.iloc[2]
-    assert same["difference"] == 0
-    assert same["p"] == 1
-    assert rare["lower"] > 0
-    assert rare["p"] == pytest.approx(2 / 301)
-    assert rare["holm_p"] == pytest.approx(4 * 2 / 301)
-    assert rare["difference"] == pytest.approx(rare["score"] - rare["baseline_score"])
-    assert rare["seed_spread"] >= 0
-
-
-def test_drawing_seeds_widens_the_intervals():
-    rng = np.random.default_rng(1)
-    weights = example_weights(200, 500, rng)
-    _, targets = predictions(rng, 3, 200)
-    noise = rng.normal(size=(3, 200, 8))
-    strength = np.array([1.0, 2.0, 3.0])[:, None, None]
-    scores = {
-        name: bootstrap_scores(
-            (1 / (1 + np.exp(-(noise + s * targets - 1)))).astype(np.float32), targets, weights
-        )
-        for name, s in {"mcm": 2.0, "unstable": strength}.items()
-    }
-    fixed = compare(scores, "mcm", FAMILY[:1]).iloc[0]
-    rng = np.random.default_rng(2)
-    seeds = {name: seed_weights(3, 500, rng) for name in scores}
-    drawn = compare(scores, "mcm", FAMILY[:1], seeds=seeds).iloc[0]
-    assert drawn["difference"] == fixed["difference"]
-    assert drawn["upper"] - drawn["lower"] > 1.5 * (fixed["upper"] - fixed["lower"])
-
-
-def test_what_a_seed_does_to_both_variants_cancels_where_seeds_are_pairs():
-    rng = np.random.default_rng(1)
-    weights = example_weights(200, 500, rng)
-    _, targets = predictions(rng, 3, 200)
-    noise = rng.normal(size=(3, 200, 8))
-    of_seed = np.array([0.0, 1.0, 2.0])[:, None, None]
-    scores = {
-        name: bootstrap_scores(
-            (1 / (1 + np.exp(-(noise + (s + of_seed) * targets - 1)))).astype(np.float32),
-            targets,
-            weights,
-        )
-        for name, s in {"mcm": 1.0, "better": 1.3}.items()
-    }
-
-    def width(seeds):
-        row = compare(scores, "mcm", FAMILY[:1], seeds=seeds).iloc[0]
-        return row["upper"] - row["lower"]
-
-    shared = seed_weights(3, 500, np.random.default_rng(2))
-    apart = {name: seed_weights(3, 500, rng) for name in scores}
-    assert width(dict.fromkeys(scores, shared)) < 0.5 * width(apart)
 
 
 def test_intervals_cover_although_nodes_are_rare():
@@ -317,34 +231,34 @@ def test_intervals_cover_although_nodes_are_rare():
     columns = [
         (f"macro_{name}", "with_positives") for name in ("average_precision", "recall", "f1")
     ]
-    estimates, replicates = [], []
+    estimates, bounds, replicates = [], [], []
     for _ in range(repetitions):
         targets = rng.random((examples, nodes)) < 2 / examples
         noise = rng.normal(size=(2, examples, nodes))
         noise[1] = 0.7 * noise[0] + 0.7 * noise[1]
         logits = noise + np.array([2.5, 1.9])[:, None, None] * targets - 1.5
-        # Two variants, in the place of two seeds.
-        scores = bootstrap_scores(
-            (1 / (1 + np.exp(-logits))).astype(np.float32),
-            targets,
-            example_weights(examples, 200, rng),
+        weights = example_weights(examples, 200, rng)
+        # Two variants of one seed each.
+        first, second = (
+            sample_of(
+                bootstrap_scores((1 / (1 + np.exp(-x))).astype(np.float32), targets, weights),
+                columns,
+            )
+            for x in (logits[:1], logits[1:])
         )
-        where = scores.estimates.columns.get_indexer(columns)
-        first, second = scores.estimates[columns].to_numpy()
-        estimates.append([*first, *(first - second)])
-        first, second = scores.replicates[:, :, where]
-        replicates.append(np.hstack([first, first - second]))
+        found = [infer_score(first, weights), infer_difference(first, second, weights)]
+        estimates.append(np.concatenate([inference.value for inference in found]))
+        bounds.append(np.hstack([inference.interval() for inference in found]))
+        replicates.append(first.replicates[0])
 
     truth = np.mean(estimates, axis=0)
-    bounds = np.array(
-        [interval(*pair) for pair in zip(np.array(estimates), replicates, strict=True)]
-    )
+    bounds = np.array(bounds)
     covered = ((bounds[:, 0] <= truth) & (truth <= bounds[:, 1])).mean(axis=0)
     assert (covered >= 0.87).all()
     assert covered[[1, 4]].max() <= 0.99
-    # Percentiles that are not moved are no intervals for F1.
-    plain = np.quantile(replicates, [0.025, 0.975], axis=1)
-    assert ((plain[0] <= truth) & (truth <= plain[1])).mean(axis=0)[2] < 0.7
+    # Percentiles of the replicates are no intervals for F1.
+    plain = np.quantile(replicates, [0.025, 0.975], axis=1)[..., 2]
+    assert ((plain[0] <= truth[2]) & (truth[2] <= plain[1])).mean() < 0.7
 
 
 def test_bad_input_is_explained():
@@ -369,16 +283,3 @@ def test_bad_input_is_explained():
         bootstrap_scores(
             probabilities, sparse.csr_array(targets), weights, threshold=[0.5, np.ones(7)]
         )
-
-
-def test_comparisons_that_mean_nothing_are_refused():
-    scores = scored(np.random.default_rng(0), {"mcm": 1.0, "rare": 2.0})
-    other = scored(np.random.default_rng(1), {"rare": 2.0})
-    with pytest.raises(ValueError, match="unknown baseline 'mcn': none of mcm, rare"):
-        compare(scores, "mcn", FAMILY)
-    with pytest.raises(ValueError, match="nothing to compare"):
-        compare(other, "rare", FAMILY)
-    with pytest.raises(ValueError, match="different example weights"):
-        compare({"mcm": scores["mcm"], **other}, "mcm", FAMILY)
-    with pytest.raises(ValueError, match="has no scores"):
-        compare(scores, "mcm", [("macro_f1", "common")])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -236,6 +238,11 @@ def test_comparison_refuses_what_cannot_be_compared():
         compare(scores, "mcn", FAMILY)
     with pytest.raises(ValueError, match="'mcm' has no scores"):
         compare(scores, "mcm", [("macro_f1", "common")])
+    with pytest.raises(ValueError, match="only the baseline 'mcm' was given: there is nothing"):
+        compare({"mcm": scores["mcm"]}, "mcm", FAMILY)
+    elsewhere = replace(scores["other"], draw="another")
+    with pytest.raises(ValueError, match="were scored with different example weights"):
+        compare({"mcm": scores["mcm"], "other": elsewhere}, "mcm", FAMILY)
 
 
 def test_effective_positives_by_hand():

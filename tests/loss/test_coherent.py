@@ -211,6 +211,20 @@ CONFIGURATIONS: dict[str, dict] = {
         "schedule": Schedule("alternating", end=2.0),
         "moment": (1, 3, 2, 5),
     },
+    "released, the other class follows": {
+        "negative_weight": RARE,
+        "evaluated": SOME,
+        "schedule": Schedule.released("exponential"),
+        "moment": (1, 3, 3, 5),
+        "reduction": "mean",
+    },
+    "released, mixed": {
+        "negative_weight": COMMON,
+        "mixture": 0.3,
+        "schedule": Schedule.released("linear"),
+        "moment": (0, 3, 2, 5),
+        "reduction": "mean",
+    },
     # Reductions
     "mean of weighted, masked": {
         "positive_weight": RARE,
@@ -276,6 +290,8 @@ def case_of(
         return loss
 
     def at_moment(weight: Tensor | None) -> list[float] | None:
+        if weight is None and schedule is not None and schedule.classes == "both":
+            weight = torch.ones(len(DAG))
         if weight is None or schedule is None:
             return plain(weight)
         return [scheduled(w, moment, **vars(schedule)) for w in weight.tolist()]
@@ -518,8 +534,22 @@ def test_a_scheduled_loss_weighs_as_at_the_start_until_it_is_told_the_moment():
     assert loss(logits, TARGETS) == constant(logits, TARGETS)
 
 
+def test_a_released_epoch_ends_at_a_quarter_of_the_unweighted_loss():
+    logits, plain = random_logits(), RareNodeLoss(DAG, reduction="mean")
+    for kind in ("linear", "exponential"):
+        loss = RareNodeLoss(
+            DAG, negative_weight=RARE, schedule=Schedule.released(kind), reduction="mean"
+        )
+        loss.at(Moment(2, 3, 4, 5))
+        torch.testing.assert_close(loss(logits, TARGETS), plain(logits, TARGETS) / 4)
+
+
 def test_without_a_schedule_or_weights_no_moment_changes_anything():
-    for arguments in ({"positive_weight": RARE}, {"schedule": Schedule("linear")}):
+    for arguments in (
+        {"positive_weight": RARE},
+        {"schedule": Schedule("linear")},
+        {"schedule": Schedule.released("linear")},
+    ):
         loss = RareNodeLoss(DAG, **arguments)
         before = loss(random_logits(), TARGETS)
         loss.at(Moment(0, 1, 4, 5))

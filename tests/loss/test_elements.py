@@ -31,6 +31,7 @@ CASES = [
     ("asymmetric", {"negative_gamma": 0.0, "margin": 1e-30}),
     ("negative_tolerant", {}),
     ("negative_tolerant", {"scale": 0.5}),
+    ("negative_tolerant", {"scale": 2.0, "gamma": 2.0, "factor": 2.0}),
 ]
 TARGETS = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]])
 
@@ -106,6 +107,22 @@ def test_negative_tolerant_by_hand():
     assert negative_tolerant(logit(0.75), NO, scale=2.0).item() == pytest.approx(math.log(10) / 2)
 
 
+def test_negative_tolerant_with_a_focal_factor_by_hand():
+    # At z = log 3, λ = 2, γ = 2 and f = 2. A positive has q = 3/4: 2 · (1/4)² · log(4/3). A negative
+    # has q = 1/(1 + 9): 2 · (9/10)² · log(10) / 2.
+    options = {"scale": 2.0, "gamma": 2.0, "factor": 2.0}
+    positive = negative_tolerant(logit(0.75), YES, **options)
+    assert positive.item() == pytest.approx(math.log(4 / 3) / 8)
+    negative = negative_tolerant(logit(0.75), NO, **options)
+    assert negative.item() == pytest.approx(0.81 * math.log(10))
+
+
+def test_the_focal_factor_of_a_negative_tolerant_loss_of_scale_1_is_that_of_the_focal_loss():
+    z = random_logits()
+    found = negative_tolerant(z, TARGETS, scale=1.0, gamma=1.5, factor=3.0)
+    torch.testing.assert_close(found, 3 * focal(z, TARGETS, gamma=1.5))
+
+
 def test_defaults():
     z = random_logits()
     pairs = [
@@ -114,7 +131,10 @@ def test_defaults():
             asymmetric(z, TARGETS),
             asymmetric(z, TARGETS, positive_gamma=0.0, negative_gamma=4.0, margin=0.05),
         ),
-        (negative_tolerant(z, TARGETS), negative_tolerant(z, TARGETS, scale=5.0)),
+        (
+            negative_tolerant(z, TARGETS),
+            negative_tolerant(z, TARGETS, scale=5.0, gamma=0.0, factor=1.0),
+        ),
     ]
     for found, expected in pairs:
         assert found.tolist() == expected.tolist()
@@ -134,8 +154,9 @@ def naive(name: str, z: float, y: int, **o: float) -> float:
         shifted = max(p - o["margin"], 0)
         return -(shifted ** o["negative_gamma"]) * math.log(1 - shifted) if shifted else 0
     if name == "negative_tolerant":
-        scale = o["scale"]
-        return math.log(1 + math.exp(-z)) if y else math.log(1 + math.exp(scale * z)) / scale
+        scale, q = o["scale"], p if y else 1 / (1 + math.exp(o["scale"] * z))
+        loss = math.log(1 + math.exp(-z)) if y else math.log(1 + math.exp(scale * z)) / scale
+        return o["factor"] * (1 - q) ** o["gamma"] * loss
     return -math.log(p if y else 1 - p)
 
 
@@ -149,7 +170,9 @@ OPTIONS = {
             "margin": st.floats(0, 0.9),
         }
     ),
-    "negative_tolerant": st.fixed_dictionaries({"scale": st.floats(0.1, 10)}),
+    "negative_tolerant": st.fixed_dictionaries(
+        {"scale": st.floats(0.1, 2), "gamma": st.floats(0, 5), "factor": st.floats(0.1, 3)}
+    ),
 }
 
 
@@ -318,7 +341,7 @@ def test_message_of_an_unknown_name():
         ("bce", "gamma", "none"),
         ("focal", "margin", "gamma=2.0, alpha=None"),
         ("asymmetric", "gamma", "positive_gamma=0.0, negative_gamma=4.0, margin=0.05"),
-        ("negative_tolerant", "logits", "scale=5.0"),
+        ("negative_tolerant", "logits", "scale=5.0, gamma=0.0, factor=1.0"),
     ],
 )
 def test_message_of_an_unknown_option(name, option, has):
@@ -342,6 +365,8 @@ def test_message_of_an_unknown_option(name, option, has):
         ("asymmetric", "margin", -0.01, "at least 0 and below 1"),
         ("asymmetric", "margin", 1.0, "at least 0 and below 1"),
         ("negative_tolerant", "scale", 0.0, "above 0"),
+        ("negative_tolerant", "gamma", -0.1, "at least 0"),
+        ("negative_tolerant", "factor", 0.0, "above 0"),
     ],
 )
 def test_message_of_a_value_out_of_range(name, option, value, words):

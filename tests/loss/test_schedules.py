@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarenodes.loss.schedules import KINDS, SPANS, Moment, Schedule
+from rarenodes.loss.schedules import CLASSES, CURVES, KINDS, SPANS, Moment, Schedule
 
 EPOCHS, STEPS = 3, 4
 
@@ -56,6 +56,41 @@ def test_alternating_over_an_epoch_takes_turns_by_step():
     assert found == [[1, 0, 1, 0, 1]] * EPOCHS
 
 
+# Five steps of each epoch, t = 0, 1/4, 1/2, 3/4, 1: what is left is 1 − t, and 1 − t³.
+RELEASED = {
+    "linear": [1, 3 / 4, 1 / 2, 1 / 4, 0],
+    "exponential": [1, 63 / 64, 7 / 8, 37 / 64, 0],
+    "alternating": [1, 0, 1, 0, 1],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_released_schedules_run_anew_in_each_epoch(kind):
+    assert shares(Schedule.released(kind), steps=5) == [pytest.approx(RELEASED[kind])] * EPOCHS
+
+
+def test_the_power_of_a_released_schedule():
+    found = shares(Schedule.released("exponential", power=2.0), epochs=1, steps=5)
+    assert found == [pytest.approx([1, 15 / 16, 3 / 4, 7 / 16, 0])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_released_weights_by_hand(kind):
+    # From 8.25, and from the 1 of the other class, to 0.25: 8 and 3/4 of the share.
+    start = torch.tensor([8.25, 1.0], dtype=torch.float64)
+    for step, share in enumerate(RELEASED[kind]):
+        found = Schedule.released(kind).weights(start, Moment(2, 3, step, 5))
+        assert found.tolist() == pytest.approx([0.25 + 8 * share, 0.25 + 0.75 * share])
+
+
+def test_the_curves_bend_to_different_sides_of_the_straight_line():
+    # Half-way, with a power of 3: 1/8 is left by the paper, 7/8 in the released code.
+    found = [
+        Schedule("exponential", 3.0, curve=curve).share(Moment(0, 1, 1, 3)) for curve in CURVES
+    ]
+    assert found == [1 / 8, 7 / 8]
+
+
 def test_weights_by_hand():
     start = torch.tensor([0.25, 1.0, 8.25], dtype=torch.float64)
     moment = Moment(0, 1, 1, 5)  # t = 1/4
@@ -68,13 +103,20 @@ def test_weights_by_hand():
 
 
 def test_defaults_are_the_papers():
-    expected = Schedule("exponential", power=1.0, over="training", end=0.25)
-    assert Schedule("exponential") == expected
+    of_paper = {"over": "training", "end": 0.25, "curve": "paper", "classes": "weighted"}
+    assert Schedule("exponential") == Schedule("exponential", power=1.0, **of_paper)
+
+
+def test_defaults_of_the_released_code():
+    of_code = {"over": "epoch", "end": 0.25, "curve": "released", "classes": "both"}
+    assert Schedule.released("exponential") == Schedule("exponential", power=3.0, **of_code)
 
 
 @pytest.mark.parametrize("over", SPANS)
-def test_power_1_is_linear(over):
-    assert shares(Schedule("exponential", over=over)) == shares(Schedule("linear", over=over))
+@pytest.mark.parametrize("curve", CURVES)
+def test_power_1_is_linear(over, curve):
+    found = shares(Schedule("exponential", over=over, curve=curve))
+    assert found == shares(Schedule("linear", over=over))
 
 
 # In general
@@ -85,6 +127,8 @@ schedules = st.builds(
     power=st.floats(0.1, 5),
     over=st.sampled_from(SPANS),
     end=st.floats(0, 2),
+    curve=st.sampled_from(CURVES),
+    classes=st.sampled_from(CLASSES),
 )
 
 
@@ -148,6 +192,18 @@ def test_message_of_an_unknown_span():
     message = "a schedule runs over one of training, epoch, found over='step'"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Schedule("linear", over="step")
+
+
+def test_message_of_an_unknown_curve():
+    message = "the curve of a schedule is one of paper, released, found 'cubic'"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Schedule("exponential", curve="cubic")
+
+
+def test_message_of_unknown_classes():
+    message = "the classes of a schedule are one of weighted, both, found 'none'"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Schedule("linear", classes="none")
 
 
 @pytest.mark.parametrize("power", [0.0, -1.0, float("nan"), float("inf")])

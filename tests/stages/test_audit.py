@@ -1,6 +1,7 @@
 """An audit of results that were made up, not trained, so that its answers are known."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,27 +13,30 @@ import yaml
 from scipy.special import expit
 
 from rarenodes.datasets import load_dataset
-from rarenodes.pages.plots import audit as plots
-from rarenodes.scores import metrics
-from rarenodes.settings import SettingsError
-from rarenodes.stages import material
-from rarenodes.stages.audit import Audit, audit, audit_study, besides
-from rarenodes.stages.audit.rare_nodes import node_counts
-from rarenodes.stages.audit.switches import switch_pairs, switch_table
-from rarenodes.stages.audit.words import (
+from rarenodes.pages.audit import (
     AT_TUNED,
-    conclusions,
     count_cells,
     decomposition_cells,
     effect_cells,
     matched_cells,
     score_cells,
 )
+from rarenodes.pages.plots import audit as plots
+from rarenodes.pages.prose import read_values, render
+from rarenodes.scores import metrics
+from rarenodes.settings import SettingsError
+from rarenodes.stages import material
+from rarenodes.stages.audit import Audit, audit, audit_study, besides
+from rarenodes.stages.audit.effects import COMPARED
+from rarenodes.stages.audit.rare_nodes import node_counts
+from rarenodes.stages.audit.switches import switch_pairs, switch_table
 from rarenodes.stages.score import ScoreTables, score
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 from rarenodes.training.ensemble import Ensemble, Shape
 
+# Two would have one degree of freedom: hardly anything could be clear.
+SEEDS = 4
 MORE_DATA = {"fit_on": ["train", "valid"]}
 WEIGHTS = {"mode": "class-wise"}
 VARIANTS = {
@@ -47,14 +51,14 @@ PARAMETERS = {
     "seed": 1,
     "variants": {name: {"about": name, **values} for name, values in VARIANTS.items()},
     "training": {
-        "seeds": 2,
+        "seeds": SEEDS,
         "members": 1,
         "epochs": 1,
         "batch_size": 64,
         "learning_rate": 0.005,
         "hidden": 16,
     },
-    "evaluation": {"baseline": "plain", "resamples": 400},
+    "evaluation": {"baseline": "plain", "resamples": 200},
     "audit": {
         "there": ["plain", "weighted", "summed", "released"],
         "back": {"unweighted": "summed", "plain_more": "released"},
@@ -63,7 +67,7 @@ PARAMETERS = {
 DATASET = load_dataset("synthetic", options={"examples": 600, "features": 4})
 NODES = DATASET.evaluated
 TARGETS = DATASET.targets.toarray()[:, NODES]
-NOISE = np.random.default_rng(0).normal(size=(2, *TARGETS.shape))
+NOISE = np.random.default_rng(0).normal(size=(SEEDS, *TARGETS.shape))
 # Every (strength, shift) of made-up predictions: how well they rank, and how readily they say yes.
 SHIFTED = {
     "plain": (1.5, -3.0),
@@ -94,7 +98,7 @@ def make(folder: Path, strengths, change=lambda values: None, datasets=("toy",))
         DATASET.save(study.prepared(name))
         for variant, made in strengths.items():
             fake(study, name, variant, made)
-        if strengths:
+        if set(strengths) == set(values["variants"]):
             score(study, name, study.scores(name))
     return study
 
@@ -103,7 +107,7 @@ def fake(study: Study, name: str, variant: str, made: tuple[float, float]) -> No
     training = study.training(name, variant)
     test, valid = predicted(*made, "test"), predicted(*made, "valid")
     Results(
-        history=pd.DataFrame({"epoch": [1]}),
+        history=pd.DataFrame({"seed": [0], "epoch": [1]}),
         test=test[: training.seeds],
         valid=None if "valid" in training.fit_on else valid[: training.seeds],
     ).save(study.results(name, variant))
@@ -128,6 +132,10 @@ def recall(study: Study, variant: str, seed: int | None = None) -> float:
         "macro_recall_with_positives_half"
     ]
     return recalls.mean() if seed is None else recalls[seed]
+
+
+TUNED_F1 = ("macro_f1", "with_positives", "tuned")
+RANKED = ("macro_average_precision", "with_positives", "none")
 
 
 def of(table: pd.DataFrame, dataset: str = "toy") -> pd.DataFrame:
@@ -325,9 +333,9 @@ def test_no_gain_has_no_shares_and_nothing_to_divide_up(tmp_path):
     study = make(tmp_path, dict.fromkeys(VARIANTS, (1.5, -2.0)))
     found = audit_study(study)
     assert found.decomposition["share"].isna().all()
-    text = conclusions(found)
-    assert "That is no clear gain, so there is nothing to divide up" in text
-    assert "There is one data set only" in text
+    assert "That is no clear gain, so there is nothing to divide up" in render(
+        "audit_gain", found.values
+    )
 
 
 def test_a_released_setting_that_is_never_right_has_no_precision_to_match(tmp_path):
@@ -336,7 +344,8 @@ def test_a_released_setting_that_is_never_right_has_no_precision_to_match(tmp_pa
     assert "oracle threshold" not in moved(found, "plain", "released").index
     rows = found.matched[found.matched["reference"] == "released"]
     assert rows["recall"].isna().all()
-    assert "clearly lower" in conclusions(found)
+    assert found.values["oracle_recall"] == [None]
+    assert "released has no precision to match" in render("audit_threshold", found.values)
 
 
 # --- rare nodes ---------------------------------------------------------------------------------
@@ -404,7 +413,7 @@ def with_imputation(values):
 def keep_networks(study: Study) -> None:
     shape = Shape(features=4, hidden=8, layers=1, nodes=len(DATASET.hierarchy), dropout=0.0)
     for name in study.parameters.datasets:
-        for seed in range(2):
+        for seed in range(SEEDS):
             network = Ensemble(shape, [torch.Generator().manual_seed(seed)])
             network.save(study.results(name, "plain") / f"ensemble-{seed}")
 
@@ -428,9 +437,9 @@ def test_imputation_compares_the_same_networks_on_two_fillings(tmp_path, monkeyp
     assert (table["largest_change"] > 0).all() == (changed > 0)
     if not changed:
         assert (table["difference"] == 0).all()
-        assert "no change is clear" in conclusions(found)
-    text = "**toy, plain**: filling gaps of the test part with its own means changes"
-    assert f"{text} {100 * share:.1f} % of its features" in conclusions(found)
+        assert "no change of a score is clear" in render("audit_besides", found.values)
+    text = "Filling gaps of the test part with its own means changes up to"
+    assert f"{text} {100 * share:.1f} % of its features" in render("audit_besides", found.values)
 
 
 def test_networks_that_were_not_kept(tmp_path, monkeypatch):
@@ -452,81 +461,68 @@ def test_oversampling_stays_within_its_budget_and_truncation_is_told_apart(shift
     assert (hros["mean_ir_nodes_after"] < hros["mean_ir_nodes_before"]).all()
 
 
-# --- words --------------------------------------------------------------------------------------
+# --- what is said of it -------------------------------------------------------------------------
 
 
-def section(text: str, heading: str) -> str:
-    return next(part for part in text.split("### ") if part.startswith(heading))
+def test_words_tell_a_shift_from_a_better_ranking(shifted, better):
+    a_shift, a_ranking = shifted[1].values, better[1].values
+    assert a_shift["largest_step"] == ["training data"] * 2
+    assert a_ranking["largest_step"] == ["reduction"] * 2
+    # All variants rank alike: no difference in any seed or replicate.
+    assert a_shift["method_ranking_verdict"] == ["same"] * 2
+    assert a_ranking["method_ranking_verdict"] == ["better"] * 2
+    threshold = render("audit_threshold", a_ranking)
+    assert threshold.count("more than one threshold for all nodes could do") == 2
+    assert "more than" not in render("audit_threshold", a_shift)
+    assert (a_shift["nodes_better"], a_shift["nodes_worse"]) == ([0, 0], [0, 0])
+    assert min(a_ranking["nodes_better"]) > 0
 
 
-def test_conclusions_tell_a_shift_from_a_better_ranking(shifted, better):
-    a_shift, a_ranking = conclusions(shifted[1]), conclusions(better[1])
-    gain = "How large is the gain"
-    assert "The largest step is training data" in section(a_shift, gain)
-    assert "weights -0." in section(a_shift, gain)
-    assert "The largest step is reduction" in section(a_ranking, gain)
-    threshold = "How much of it could a moved threshold do?"
-    assert "not told from 0" in section(a_shift, threshold)
-    assert "more than one threshold for all nodes could do" in section(a_ranking, threshold)
-    assert "not trained alike" in section(a_ranking, threshold)
-    alike = section(a_ranking, "And against a baseline that is trained alike?")
-    assert "more than one threshold for all nodes could do." in alike
-    ranked = "Is any rare node ranked better?"
-    assert "none is clearly better with any of these methods, and none is clearly worse" in section(
-        a_shift, ranked
-    )
-    assert "clearly better are" in section(a_ranking, ranked)
-    assert "clearly higher: summed − plain +0." in section(a_ranking, ranked)
-    assert "clearly higher" not in section(a_shift, ranked)
-    agreement = "Do the data sets agree?"
-    assert "clearly higher in every data set: reduction" in section(a_ranking, agreement)
-
-
-def test_conclusions_name_the_partner_that_is_trained_alike(shifted):
+def test_words_speak_of_the_partner_that_is_trained_alike(shifted):
     study, found = shifted
-    text = section(conclusions(found), "And against a baseline that is trained alike?")
-    assert "From plain_more to released (weights + reduction)" in text
-    assert "From plain to summed (weights + reduction)" in text
-    factor = recall(study, "released") / recall(study, "plain_more")
-    assert f"×{factor:.1f} (clearly higher)" in text
+    values = found.values
+    assert (values["baseline"], values["released"]) == ("plain", "released")
+    assert values["partner"] == values["compared"] == "plain_more"
+    for side, variant in (("off", "plain_more"), ("on", "released")):
+        assert values[f"method_recall_{side}"] == pytest.approx([recall(study, variant)] * 2)
+    assert "Against plain_more, which is trained alike" in render("audit_opening", values)
 
 
-def test_conclusions_say_where_no_partner_is_trained_alike(tmp_path):
+def test_words_say_where_no_partner_is_trained_alike(tmp_path):
     def change(values):
         del values["audit"]["back"]["plain_more"]
 
-    text = conclusions(audit_study(make(tmp_path, SHIFTED, change)))
-    assert "From plain to summed (weights + reduction)" in text
-    assert "No variant without the method is trained like released." in text
+    values = audit_study(make(tmp_path, SHIFTED, change)).values
+    assert (values["partner"], values["compared"]) == (None, "plain")
+    assert "No variant without the method is trained like released" in render(
+        "audit_opening", values
+    )
 
 
-def test_conclusions_name_what_depends_on_what_else_is_on(shifted, tmp_path):
-    heading = "How large is the gain"
+def test_words_name_what_depends_on_what_else_is_on(shifted, tmp_path):
     # There, weights take recall away; on the way back, having them on adds some.
-    text = section(conclusions(shifted[1]), heading)
-    assert "Depends on what else is on (intervals do not overlap): weights -0." in text
-    assert "as weighted − plain, but +0." in text
+    assert all("weights" in switches for switches in shifted[1].values["depends"])
     alike = {"weighted": (1.5, -2.8), "unweighted": (1.5, -2.2), "summed": (1.5, -2.0)}
     found = audit_study(make(tmp_path, {**SHIFTED, **alike}))
-    assert "(intervals do not overlap): weights" not in section(conclusions(found), heading)
+    assert "weights" not in found.values["depends"][0]
 
 
-def test_conclusions_state_limits(shifted):
-    text = section(conclusions(shifted[1]), "What can this evidence not show?")
-    assert "2 data set(s), toy, other" in text
-    assert "No validation examples are left for released, plain_more" in text
-    assert "2 seeds" in text
+def test_words_state_limits(shifted):
+    text = render("audit_limits", shifted[1].values)
+    assert "2 data sets, toy and other" in text
+    assert "No validation examples are left for released and plain_more" in text
+    assert "4 seeds" in text
 
 
 def test_cells_show_missing_scores_as_dashes(shifted):
-    cells = score_cells(shifted[1], "toy", AT_TUNED)
+    cells = score_cells(shifted[1].scores, "toy", AT_TUNED)
     assert set(cells.loc["released"]) == {"–"}
     assert "–" not in set(cells.loc["plain"])
     assert list(cells.index) == list(VARIANTS)
-    effects = effect_cells(shifted[1], "toy").set_index("on − off")
-    assert effects.loc["released − summed", "macro F1 at tuned threshold"] == "–"
-    assert effects.loc["summed − weighted", "macro average precision"] == "+0.000 [+0.000, +0.000]"
-    assert effects.loc["summed − weighted", "macro recall at 0.5"].endswith("*")
+    effects = effect_cells(shifted[1].effects, "toy", COMPARED).droplevel(["kind", "switch"])
+    tuned, ranked = COMPARED[TUNED_F1], COMPARED[RANKED]
+    assert effects.loc["released − summed", tuned] == "–"
+    assert effects.loc["summed − weighted", ranked] == "+0.000 [+0.000, +0.000]"
 
 
 # --- the stage ----------------------------------------------------------------------------------
@@ -539,6 +535,9 @@ def test_every_table_is_written(tmp_path):
     assert written == expected - {"nodes.md"}
     scores = pd.read_csv(tmp_path / "out" / "tables" / "scores.csv")
     assert len(scores) == len(found.scores)
+    values = read_values(tmp_path / "out")
+    assert values["released"] == "released"
+    assert render("audit_opening", values) == render("audit_opening", found.values)
 
 
 def test_figures_and_cells_show_every_data_set_and_pair(shifted):
@@ -551,36 +550,40 @@ def test_figures_and_cells_show_every_data_set_and_pair(shifted):
     panels = plots.rare_node_differences(found.nodes, "toy", 0.05).axes
     shown = [axis for axis in panels if axis.axison]
     assert len(shown) == len(found.node_counts) / 2
-    for cells in (decomposition_cells, matched_cells, count_cells):
-        assert len(cells(found, "toy")) > 0
+    for cells, table in (
+        (decomposition_cells, found.decomposition),
+        (matched_cells, found.matched),
+        (count_cells, found.node_counts),
+    ):
+        assert len(cells(table, "toy")) > 0
 
 
 def test_one_step_is_a_way(tmp_path):
     def change(values):
         values["audit"] = {"there": ["plain", "summed"]}
 
-    text = conclusions(audit_study(make(tmp_path, SHIFTED, change)))
-    assert "The largest step is weights + reduction." in text
-    assert "From plain to summed (weights + reduction)" in text
+    values = audit_study(make(tmp_path, SHIFTED, change)).values
+    assert values["largest_step"] == ["weights + reduction"]
+    # Only weights and reduction differ, so the baseline is the partner.
+    assert (values["released"], values["partner"]) == ("summed", "plain")
 
 
 def test_without_rare_nodes_there_is_less_to_say(tmp_path, monkeypatch):
     monkeypatch.setattr(material, "RARE_BINS", ())
     found = audit_study(make(tmp_path, SHIFTED))
-    text = conclusions(found)
-    assert "No rare node has enough test positives to be tested by itself." in text
-    assert "of rare nodes 0" not in text
+    assert "no rare node has enough test positives" in render("audit_nodes", found.values)
+    assert "of rare nodes 0" not in render("audit_opening", found.values)
     figure = plots.rare_node_differences(found.nodes, "toy", 0.05)
     assert "toy has no rare node" in figure.axes[0].texts[0].get_text()
-    assert count_cells(found, "toy").empty
-    assert "average precision of rare nodes" not in effect_cells(found, "toy")
+    assert count_cells(found.node_counts, "toy").empty
+    assert "average precision of rare nodes" not in effect_cells(found.effects, "toy", COMPARED)
 
 
 def test_one_seed_is_compared_without_the_randomness_of_training(tmp_path):
     study = make(tmp_path, SHIFTED, lambda values: values["training"].update(seeds=1))
     found = audit_study(study)
     assert found.scores["seed_spread"].isna().all()
-    assert "1 seeds" in conclusions(found)
+    assert "1 seed." in render("audit_limits", found.values)
 
 
 def test_stages_to_run_first_are_named(tmp_path):
@@ -592,7 +595,8 @@ def test_stages_to_run_first_are_named(tmp_path):
 def test_results_without_probabilities_are_refused(tmp_path):
     study = make(tmp_path, SHIFTED)
     folder = study.results("toy", "summed")
-    (folder / "probabilities.safetensors").unlink()
+    shutil.rmtree(folder)
+    Results(history=pd.DataFrame({"seed": [0], "epoch": [1]})).save(folder)
     with pytest.raises(
         SettingsError, match=r"toy summed: .* set training.keep_probabilities to true"
     ):

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import sparse
 from scipy.special import expit
 
 from rarenodes.datasets import load_dataset
-from rarenodes.stages.evaluate import evaluate_dataset
+from rarenodes.stages.evaluate import evaluate_dataset, recall_at_precision_of
+from rarenodes.stages.material import Material
 from rarenodes.stages.score import ScoreTables, score
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
@@ -51,7 +53,7 @@ def study(tmp_path):
         dataset.save(made.prepared("toy"))
         for name, (strengths, per) in variants.items():
             Results(
-                history=pd.DataFrame({"epoch": [1]}),
+                history=pd.DataFrame({"seed": [0], "epoch": [1]}),
                 test=np.stack([predicted(s, "test") for s in strengths]),
                 valid=None if per is None else np.stack([predicted(s, "valid") for s in strengths]),
             ).save(made.results("toy", name))
@@ -70,7 +72,7 @@ RANKING = ("macro_average_precision", "with_positives", "none")
 TUNED = ("macro_f1", "with_positives", "tuned")
 
 
-def test_seeds_are_drawn_in_pairs_where_variants_have_equally_many(study):
+def test_seeds_are_pairs_where_variants_have_equally_many(study):
     strengths = (0.5, 2.0, 4.0)
     table = differences(
         study(
@@ -113,3 +115,38 @@ def test_where_thresholds_are_missing_nothing_tuned_is_compared(study):
     made = study({"mcm": ((1.0, 2.0), "dataset"), "untuned": ((1.0, 2.0), None)})
     at = differences(made).index.get_level_values("at")
     assert set(at) == {"half", "none"}
+
+
+def test_recall_at_the_baselines_precision_by_hand():
+    # Two nodes, side by side; the second is rare.
+    targets = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]]).T
+    # Right in 2 of 3 and in 1 of 2: a precision of 3 / 5, of rare nodes 1 / 2.
+    base = np.array([[0.9, 0.8, 0.1, 0.1, 0.6, 0.1], [0.9, 0.1, 0.6, 0.1, 0.1, 0.1]]).T
+    # From the top: hit, hit, hit, miss, miss, hit (4 / 6), and then never as precise as 3 / 5
+    # again. The rare node: hit, miss, miss, hit (2 / 4), miss.
+    own = np.array([[0.9, 0.8, 0.7, 0.01, 0.6, 0.5], [0.45, 0.1, 0.2, 0.2, 0.05, 0.05]]).T
+    test = {"mcm": np.stack([base, base]), "other": np.stack([own, base])}
+    table = recall_at_precision_of(
+        "mcm", test, sparse.csr_array(targets), np.array([False, True])
+    ).set_index("variant")
+    # The baseline at its own precision: 3 of 6 hits, 2 of 4 and 1 of 2.
+    assert table.loc["mcm"].tolist() == [0.5, 0.5, 0.5, 0.5]
+    other = table.loc["other"]
+    assert other["micro_recall_all"] == pytest.approx((4 / 6 + 3 / 6) / 2)
+    assert other["macro_recall_all"] == pytest.approx(((3 / 4 + 1 / 2) / 2 + 1 / 2) / 2)
+    assert other["micro_recall_rare"] == pytest.approx((1 + 1 / 2) / 2)
+    assert other["macro_recall_rare"] == pytest.approx((1 + 1 / 2) / 2)
+
+
+@pytest.mark.parametrize("counted_in", [["train"], ["train", "valid"]])
+def test_rare_nodes_are_counted_in_the_declared_part(study, counted_in):
+    made = study({"mcm": ((1.0, 2.0), "dataset")})
+    evaluation = made.parameters.evaluation.model_copy(update={"rarity_counted_in": counted_in})
+    made.parameters = made.parameters.model_copy(update={"evaluation": evaluation})
+    rare = Material.load(made, "toy", ["mcm"]).groups["rare"]
+    dataset = load_dataset("synthetic")
+    rows = np.concatenate([dataset.split[part] for part in counted_in])
+    positives = dataset.targets.toarray()[rows].sum(axis=0)[dataset.evaluated]
+    np.testing.assert_array_equal(rare, (positives >= 1) & (positives <= 10))
+    other = dataset.counts("test")[dataset.evaluated]
+    assert ((other >= 1) & (other <= 10) != rare).any()

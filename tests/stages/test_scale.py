@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from rarenodes.pages.plots import scale as plots
+from rarenodes.pages.prose import read_values, render
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.scale import cost_table, finds_by_rarity, finds_table, scale
 from rarenodes.stages.score import score
@@ -83,6 +84,12 @@ def test_the_summary_covers_all_variants(study, tmp_path):
         assert set(table["variant"]) == set(study.variants), name
         assert len(pd.read_csv(tmp_path / "tables" / f"{name}.csv")) == len(table)
         assert (tmp_path / "tables" / f"{name}.md").exists()
+    values = read_values(tmp_path)
+    assert values["variants"] == list(study.variants)
+    assert values["ranking"] == pytest.approx(
+        summary.overall["macro_average_precision_with_positives"]
+    )
+    assert "**Ranking**" in render("scale_opening", values)
 
 
 def test_figures_show_every_variant(study, tmp_path):

@@ -52,7 +52,7 @@ def set_value(*keys):
         (set_value("datasets", {}), r"datasets: .*at least 1 item"),
         (
             set_value("variants", {}),
-            r"params\.yaml: variants: expected at least one, here or in the catalogue",
+            r"params\.yaml: variants: expected at least one",
         ),
         (
             set_value("datasets", "toy", "source", "synthetik"),
@@ -76,7 +76,7 @@ def set_value(*keys):
         ),
         (
             set_value("variants", "mcm", "focal", {"uncertainty": "gnu"}),
-            r"variants\.mcm\.focal\.uncertainty: expected .*'gmu'.*, found 'gnu'",
+            r"variants\.mcm\.focal\.uncertainty: unknown uncertainty 'gnu': known are .*gmu",
         ),
         (
             set_value("variants", "mcm", "training", {"membrs": 1}),
@@ -171,7 +171,11 @@ OTHER_VARIANT = {
     "mixture": 0.5,
     "reduction": "released",
     "resampling": {"method": "lp-ros"},
+    "conditional_first": 0.5,
+    "unseen": "constant",
     "forest": {},
+    "neighbours": {},
+    "linear": {},
     "training": {"epochs": 99},
 }
 
@@ -195,7 +199,12 @@ def test_a_checkpoint_depends_on_every_training_setting(tmp_path, name):
 
 @pytest.mark.parametrize("name", OTHER_VARIANT)
 def test_a_checkpoint_depends_on_every_part_of_the_variant(tmp_path, name):
-    changed = checkpoint_with(tmp_path, set_value("variants", "mcm", name, OTHER_VARIANT[name]))
+    def change(values):
+        set_value("variants", "mcm", name, OTHER_VARIANT[name])(values)
+        if name == "conditional_first":
+            set_value("variants", "mcm", "constraint", "unconditional")(values)
+
+    changed = checkpoint_with(tmp_path, change)
     assert changed != checkpoint_with(tmp_path)
 
 
@@ -229,6 +238,8 @@ def test_every_setting_is_known_to_be_a_part_of_a_run_or_none():
     assert set(TrainingSettings.model_fields) == {*OTHER_TRAINING, *NO_PART_OF_A_RUN}
     # Descriptions are for readers; thresholds are tuned after the training.
     for_readers = {"about", "source", "threshold"}
+    # Committees are combined, not trained.
+    for_readers.add("committee")
     assert set(VariantSettings.model_fields) == {*OTHER_VARIANT, *for_readers}
 
 
@@ -387,13 +398,14 @@ def test_variants_of_the_catalogue_can_be_trained_by_name_but_are_not_compared(t
     assert (table["compared"].iloc[:3] == "yes").all()
 
 
-def test_a_study_without_variants_takes_those_of_the_catalogue(tmp_path):
+def test_a_study_may_name_variants_of_the_catalogue(tmp_path):
     def change(values):
-        del values["variants"]
+        values["variants"] = ["extra"]
         values["evaluation"] = {"baseline": "extra"}
 
     study = with_catalogue(tmp_path, change, extra=EXTRA)
     assert list(study.variants) == ["extra"]
+    assert not study.defines_variants
     assert study.variant_table()["compared"].tolist() == ["yes"]
 
 

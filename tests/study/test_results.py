@@ -15,7 +15,7 @@ FILES = ("nodes.parquet", "seeds.csv", "history.csv", "probabilities.safetensors
 def folder(tmp_path):
     table = pd.DataFrame({"seed": [0, 1], "score": [0.25, 0.1]})
     path = tmp_path / "toy" / "mcm"
-    Results(table, table, table, np.ones((2, 3, 4), dtype=np.float32)).save(path)
+    Results(table, np.ones((2, 3, 4), dtype=np.float32), nodes=table, seeds=table).save(path)
     return path
 
 
@@ -23,7 +23,7 @@ def test_what_was_saved_is_loaded(folder):
     found = Results.load(folder)
     assert found.nodes.equals(found.seeds)
     assert found.seeds["score"].tolist() == [0.25, 0.1]
-    assert found.probabilities.shape == (2, 3, 4)
+    assert found.test.shape == (2, 3, 4)
 
 
 def test_no_results_name_the_stage_to_run(tmp_path):
@@ -49,7 +49,7 @@ def test_one_changed_byte(folder, name):
     assert "its SHA-256 is not the one it was stored with" in fault(folder, name)
 
 
-@pytest.mark.parametrize("name", FILES[1:])
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"history.csv"}))
 def test_a_file_that_was_removed(folder, name):
     (folder / name).unlink()
     assert "No such file" in fault(folder, name)

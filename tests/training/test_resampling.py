@@ -17,6 +17,7 @@ from rarenodes.training.resampling import (
     COPIES,
     Added,
     hros_pd,
+    hros_pd_released,
     imbalance_ratios,
     label_sets,
     label_statistics,
@@ -235,6 +236,134 @@ def test_hros_pd_on_a_dag_keeps_all_ways_to_the_rare_label():
     assert added.targets.toarray().tolist() == [[1, 1, 1, 1, 0]] * 2
     # Whole: e grows, too: 8/2 = 4, then 9/3 = 3. Two copies again.
     assert hros_pd(targets, DAG, rng(), 1.0, "whole").targets.toarray().tolist() == [[1] * 5] * 2
+
+
+# HROS-PD of the released code by hand
+
+
+# Rows 0–5 A1, 6–8 B, 9 A2 and B. Nodes root 10, A 7, B 4, A1 6, A2 1; ratios 1, 10/7, 2.5, 5/3, 10;
+# mean 3.32. Minority: A2 alone. The mean size is 28/5, down 5: A2 lacks 4.
+@pytest.mark.parametrize(
+    ("budget", "copies"),
+    [
+        (0.01, 1),  # ⌈0.1⌉
+        (0.1, 1),
+        (0.21, 3),  # ⌈2.1⌉
+        (0.4, 4),
+        (0.5, 4),  # 5 would lift it above the mean
+        (1.0, 4),
+    ],
+)
+def test_released_hros_pd_takes_its_share_of_the_budget_rounded_up_and_no_more_than_it_lacks(
+    budget, copies
+):
+    added = hros_pd_released(PATH_CASE, TREE, rng(), budget)
+    assert added.rows.tolist() == [9] * copies
+    #                                        root  A  B  A1 A2
+    assert added.targets.toarray().tolist() == [[1, 1, 0, 0, 1]] * copies
+    assert added.targets.dtype == PATH_CASE.dtype
+
+
+def test_released_hros_pd_with_whole_copies():
+    added = hros_pd_released(PATH_CASE, TREE, rng(), 0.1, "whole")
+    assert added.targets.toarray().tolist() == [[1, 1, 1, 0, 1]]
+
+
+# Rows 0–39 B, 40 A, 41 A1, 42 A2. Nodes root 43, A 3, B 40, A1 1, A2 1; ratios 1, 14.3, 1.1, 43, 43;
+# mean 20.5. Minority: A1 and A2, but not A, which is as rare as it is only among whole examples.
+# The mean size is 88/5, down 17.
+DEEP_CASE = targets_of(TREE, (40, "B"), (1, "A"), (1, "A1"), (1, "A2"))
+
+
+def test_released_hros_pd_counts_the_examples_of_descendants():
+    # Paths that end at A: 1, as many as at A1 and A2. But A has three examples.
+    assert path_counts(DEEP_CASE, TREE).tolist() == [0, 1, 40, 1, 1]
+    added = hros_pd_released(DEEP_CASE, TREE, rng(), 0.1)
+    # ⌈4.3 / 2⌉ = 3 each, the last node of the hierarchy's order first: 6 of a budget of 4.3.
+    assert added.rows.tolist() == [42] * 3 + [41] * 3
+
+
+def test_released_hros_pd_goes_from_the_deepest_up_and_counts_copies_at_once():
+    # root → A → A1 → A2 in a row, and B. Nodes root 82, A 2, B 80, A1 1, A2 1; ratios 1, 41, 1.03,
+    # 82, 82; mean 41.4: minority A1 and A2; mean size 166/5, down 33; ⌈0.5 · 82 / 2⌉ = 21 each.
+    # A2 takes 21 and A1, which has them too, now has 22 and lacks 11.
+    line = Hierarchy([("A", "root"), ("B", "root"), ("A1", "A"), ("A2", "A1")])
+    targets = targets_of(line, (80, "B"), (1, "A"), (1, "A2"))
+    added = hros_pd_released(targets, line, rng(), 0.5)
+    labels = added.targets.toarray().tolist()
+    #                 root A  B  A1 A2
+    assert labels == [[1, 1, 0, 1, 1]] * 21 + [[1, 1, 0, 1, 0]] * 11
+    # From the top down, A1 would have taken 21 and A2 21.
+
+
+def test_released_hros_pd_copies_examples_of_descendants_too():
+    # root 50, A 2 (one of them by A1), B 48, A1 1: ratios 1, 25, 1.04, 50; mean 19.3: minority A and
+    # A1, ⌈0.6 · 50 / 2⌉ = 15 each; mean size 101/4, down 25. A1 takes 15; A has 17 and takes 8.
+    tree = Hierarchy([("A", "root"), ("B", "root"), ("A1", "A")])
+    targets = targets_of(tree, (48, "B"), (1, "A"), (1, "A1"))
+    added = hros_pd_released(targets, tree, rng(), 0.6)
+    assert added.rows[:15].tolist() == [49] * 15
+    assert len(added) == 23
+    assert set(added.rows[15:].tolist()) == {48, 49}
+    assert added.targets[15:].toarray().tolist() == [[1, 1, 0, 0]] * 8
+
+
+def test_released_hros_pd_on_a_dag_keeps_all_ways_to_the_rare_label():
+    # Nodes root 10, a 4, b 7, d 1, e 7; ratios 1, 2.5, 1.43, 10, 1.43; mean 3.27: minority d, mean
+    # size 29/5, down 5.
+    targets = targets_of(DAG, (6, "e"), (3, "a"), (1, "d e"))
+    added = hros_pd_released(targets, DAG, rng(), 1.0)
+    assert added.rows.tolist() == [9] * 4
+    assert added.targets.toarray().tolist() == [[1, 1, 1, 1, 0]] * 4
+
+
+@pytest.mark.parametrize("copies", COPIES)
+@given(labelled(), st.floats(0.01, 1), st.integers(0, 9))
+def test_released_hros_pd_keeps_to_its_definition(copies, case, budget, seed):
+    hierarchy, targets = case
+    before = targets.copy()
+    added = hros_pd_released(targets, hierarchy, rng(seed), budget, copies)
+    again = hros_pd_released(targets, hierarchy, rng(seed), budget, copies)
+    np.testing.assert_array_equal(added.rows, again.rows)
+    np.testing.assert_array_equal(targets.toarray(), before.toarray())
+    dense = targets.toarray().astype(int)
+    counts = dense.sum(axis=0)
+    some = [n for n in counts if n]
+    ratios = [max(counts) / n if n else np.nan for n in counts]
+    mean = np.nanmean(ratios) if some else np.nan
+    minority = [j for j in range(len(hierarchy)) if ratios[j] > mean]
+    assert len(added) <= np.ceil(budget * len(dense)) + len(minority)
+    rest = list(zip(added.rows.tolist(), added.targets.toarray().astype(int).tolist(), strict=True))
+    for node in reversed(minority):
+        share = int(np.ceil(budget * len(dense) / len(minority) - 1e-9))
+        for _ in range(max(min(share, int(sum(some) / len(some)) - counts[node]), 0)):
+            row, labels = rest.pop(0)
+            assert dense[row, node] == 1
+            if copies == "whole":
+                assert labels == dense[row].tolist()
+            else:
+                path = closed_targets([[hierarchy.nodes[node]]], hierarchy).toarray()[0]
+                assert labels == path.astype(int).tolist()
+            counts = counts + np.array(labels)
+    assert not rest
+
+
+@pytest.mark.parametrize("budget", [0.0, 1.1, float("nan")])
+def test_message_of_a_released_budget(budget):
+    with pytest.raises(ValueError, match="the budget must be a share of the examples above 0"):
+        hros_pd_released(PATH_CASE, TREE, rng(), budget)
+
+
+def test_messages_of_released_hros_pd():
+    with pytest.raises(ValueError, match=r"^unknown copies 'part': known are whole, truncated$"):
+        hros_pd_released(PATH_CASE, TREE, rng(), copies="part")
+    with pytest.raises(ValueError, match=r"^targets have 4 nodes, but the hierarchy has 5$"):
+        hros_pd_released(PATH_CASE[:, :4], TREE, rng())
+
+
+def test_released_hros_pd_has_nothing_to_add_where_all_are_alike():
+    for targets in (targets_of(TREE, (3, "")), targets_of(TREE, (3, "A1"))):
+        assert len(hros_pd_released(targets, TREE, rng())) == 0
 
 
 # Statistics by hand

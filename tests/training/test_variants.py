@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -29,6 +30,7 @@ from rarenodes.loss.coherent import RareNodeLoss
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.schedules import Moment
 from rarenodes.stages.prepare import prepare
+from rarenodes.stages.score import score_variant
 from rarenodes.stages.train import train as train_stage
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
@@ -45,12 +47,24 @@ def declared(file: str) -> dict[str, dict]:
     return yaml.safe_load((REPOSITORY / file).read_text())["variants"]
 
 
-ENTRIES = {name: entry for file in FILES for name, entry in declared(file).items()}
+def with_parts(file: str) -> dict[str, dict]:
+    """Its variants, each with the parts that the file has all of them trained on."""
+    parts = yaml.safe_load((REPOSITORY / file).read_text()).get("training", {}).get("fit_on")
+    entries = declared(file)
+    if parts is None:
+        return entries
+    return {
+        name: {**entry, "training": {"fit_on": parts, **entry.get("training", {})}}
+        for name, entry in entries.items()
+    }
+
+
+ENTRIES = {name: entry for file in FILES for name, entry in with_parts(file).items()}
 GIVEN_PARENTS = ("conditional", "unconditional")
 FAMILIES = {"forest", "neighbours", "linear", "committee"}
 LOSSES = {name: entry for name, entry in ENTRIES.items() if not FAMILIES & set(entry)}
-# What `stages.train` can train alone.
-TRAINED = [name for name, entry in ENTRIES.items() if not (FAMILIES - {"forest"}) & set(entry)]
+# Committees train nothing: they combine others.
+TRAINED = [name for name, entry in ENTRIES.items() if "committee" not in entry]
 
 
 def fit_on(entry: dict) -> list[str]:
@@ -83,9 +97,8 @@ def test_a_name_means_one_variant_in_all_files():
 
 
 def test_no_two_variants_of_a_study_are_described_alike():
-    # The catalogue is part of the default study.
-    for files in (FILES[:2], FILES[2:]):
-        abouts = [entry["about"] for file in files for entry in declared(file).values()]
+    for file in FILES:
+        abouts = [entry["about"] for entry in declared(file).values()]
         assert len(set(abouts)) == len(abouts)
 
 
@@ -172,6 +185,15 @@ def count_of_parents(examples: Sequence[set[str]], hierarchy: Hierarchy) -> list
     return [sum(parents <= example for example in examples) for parents in above]
 
 
+def as_read(schedule: dict) -> dict:
+    """What a schedule of the released code says more than its kind."""
+    schedule = dict(schedule)
+    if schedule.pop("reading", "paper") == "released":
+        of_code = {"power": 3.0, "over": "epoch", "curve": "released", "classes": "both"}
+        return {**of_code, **schedule}
+    return schedule
+
+
 def definition_of(
     entry: dict,
     hierarchy: Hierarchy,
@@ -197,11 +219,17 @@ def definition_of(
             of_nodes = [n * len(counted) / parents if n else 0 for n, parents in pairs]
         orientation, schedule = options.pop("orientation", "paper"), options.pop("schedule", None)
         weights = weights_of(of_nodes, len(counted), **options)
+        other = None
         if schedule is not None:
+            schedule = as_read(schedule)
             weights = [scheduled(w, moment, **schedule) for w in weights]
+            if schedule.get("classes") == "both":
+                other = [scheduled(1.0, moment, **schedule)] * len(weights)
         classes = {"paper": ["positive"], "released": ["negative"]}
         for name in classes.get(orientation, ["positive", "negative"]):
             arguments[name] = weights
+        if other is not None:
+            arguments = {"positive": other, "negative": other, **arguments}
     if "focal" in entry:
         focal = {"power": 1.0, "floor": 0.25, **entry["focal"]}
         arguments["focal"] = (focal["uncertainty"], focal["power"], focal["floor"])
@@ -219,8 +247,7 @@ def definition_of(
     if "balance" in entry:
         balance = {"alpha": 0.1, "beta": 10.0, "mu": 0.2, **entry["balance"]}
         arguments["balance"] = lambda y: balance_weights(counts, y, **balance)
-    weighted = "weights" in entry or "focal" in entry
-    reductions = {"ours": "per example", "released": "sum" if weighted else "mean"}
+    reductions = {"ours": "per example", "released": "sum" if "focal" in entry else "mean"}
     constraint, (epoch, epochs, *_) = entry.get("constraint", "training"), moment
     if constraint == "unconditional" and epoch / epochs < entry.get("conditional_first", 0):
         constraint = "conditional"
@@ -230,7 +257,7 @@ def definition_of(
         coherent=constraint == "training",
         given_parents=constraint if constraint in GIVEN_PARENTS else None,
         mixture=entry.get("mixture", 1.0),
-        reduction=reductions[entry.get("reduction", "ours")],
+        reduction=reductions.get(entry.get("reduction", "ours"), entry.get("reduction")),
         **arguments,
     )
 
@@ -299,7 +326,11 @@ BINARY = (1 / 4, 17 / 4)
 # Counted as the released code does: 13, 5, 1. Class-wise: 8/39, 8/15, 8/3; binary: 4/13, 4/5, 4.
 RELEASED_CLASS_WISE = (1 / 4 + 8 / 3 * (1 / 5 - 1 / 13) / (1 - 1 / 13), 1 / 4 + 8 / 3)
 RELEASED_BINARY = (1 / 4 + 4 * (1 / 5 - 1 / 13) / (1 - 1 / 13), 17 / 4)
-# The same in all 10: 18, 8, 2. Class-wise: 10/54, 10/24, 10/6.
+# In all 10, of which 10, 6 and 2 are positive. Class-wise: 1, 10/18, 10/6; binary: 1, 10/12, 5/2.
+CLASS_WISE_OF_ALL = (1 / 4, 1 / 4 + 5 / 3)
+BINARY_OF_ALL = (1 / 4, 1 / 4 + 5 / 2)
+# Counted as the released code does: 18, 8, 2. Class-wise: 10/54, 10/24, 10/6; binary: 5/18, 5/8, 5/2.
+RELEASED_BINARY_OF_ALL = (1 / 4 + 5 / 2 * (1 / 8 - 1 / 18) / (1 / 2 - 1 / 18), 1 / 4 + 5 / 2)
 RELEASED_CLASS_WISE_OF_ALL = (1 / 4 + 5 / 3 * (1 / 8 - 1 / 18) / (1 / 2 - 1 / 18), 1 / 4 + 5 / 3)
 # Effective numbers of 8, 4 and 1 examples.
 EIGHT, FOUR = (1 - 0.999**8) / 0.001, (1 - 0.999**4) / 0.001
@@ -312,21 +343,28 @@ def to_the_end(share: float, end: float = 0.25) -> tuple[float, float]:
     return end + share * (child - end), end + share * (grandchild - end)
 
 
+def annealed(share: float, mode: tuple[float, float] = BINARY) -> float:
+    """Negatives of which a released schedule has left this share, and the others, of 1."""
+    child, grandchild, other = (0.25 + share * (w - 0.25) for w in (*mode, 1))
+    return child + 2 * grandchild + 3 * other
+
+
 def sigmoid(z: float) -> float:
     return 1 / (1 + math.exp(-z))
 
 
-# Log odds: of the child 0, of the grandchild −log 7. With κ = 0.05 it is negative at e^−s = 7^0.05.
-# P_I, in eighths: root 1, child 2, grandchild 8.
+# Log odds: of the child 0, of the grandchild −log 7. With κ = 0.05 it is negative at e^−s = 7^0.05,
+# and twice that, with λ = 2, at 7^−0.1 against 1. P_I, in eighths: root 1, child 2, grandchild 8.
+# All are multiplied by 2 (1 − q)²; at 0 that is 1/2.
 DISTRIBUTION_BALANCED = sum(
-    (0.1 + sigmoid(10 * (ratio - 0.2))) * cost
-    for ratio, cost in [
-        (2 / 1, math.log(2) / 5),
-        (8 / 1, math.log(1 + 7**-0.25) / 5),
-        (2 / 3, math.log(2)),
-        (8 / 3, math.log(1 + 7**-0.25) / 5),
-        (2 / 11, math.log(2)),
-        (8 / 11, math.log(1 + 7**0.05)),
+    (0.1 + sigmoid(10 * (ratio - 0.2))) * 2 * (1 - q) ** 2 * cost
+    for ratio, q, cost in [
+        (2 / 1, 1 / 2, math.log(2) / 2),
+        (8 / 1, 1 / (1 + 7**-0.1), math.log(1 + 7**-0.1) / 2),
+        (2 / 3, 1 / 2, math.log(2)),
+        (8 / 3, 1 / (1 + 7**-0.1), math.log(1 + 7**-0.1) / 2),
+        (2 / 11, 1 / 2, math.log(2)),
+        (8 / 11, 1 / (1 + 7**0.05), math.log(1 + 7**0.05)),
     ]
 )
 
@@ -348,17 +386,17 @@ UNCONDITIONAL_PRIOR = -sum(
 BY_HAND = {
     # Six elements of ln 2. What else these do is not done in the loss.
     **dict.fromkeys(["bce_posthoc", "mcm", "lp_ros", "hros_pd", "hros_pd_truncated"], 6),
+    **dict.fromkeys(["hros_pd_released", "replica_lp_ros", "replica_hros_pd"], 6),
     **dict.fromkeys(["ensemble_1", "ensemble_2", "ensemble_5", "ensemble_10", "ensemble_20"], 6),
     **dict.fromkeys(["mc_dropout", "threshold_dataset", "threshold_depth", "threshold_node"], 6),
-    **dict.fromkeys(["plain", "ensemble", "plain_replica"], 6),
+    **dict.fromkeys(["baseline", "ensemble", "per_example", "tuned", "tuned_ensemble"], 6),
     "weighted_classwise": positives(*CLASS_WISE),
-    "weights": positives(*CLASS_WISE),
     "weighted_binary": positives(*BINARY),
     "released": negatives(*CLASS_WISE),
     "weighted_binary_negatives": negatives(*BINARY),
     "weighted_classwise_both": both(*CLASS_WISE),
     "weighted_binary_both": both(*BINARY),
-    "class_balanced": positives(*EFFECTIVE),
+    "class_balanced": both(*EFFECTIVE),
     "positive_ratio": positives(1, 7),
     # The grandchild counts where the child is positive: not in the first example. The constant is of
     # predictions. In its second epoch of four, the one that is conditional first still is.
@@ -392,13 +430,13 @@ BY_HAND = {
     "mc_dropout_weighted_binary_focal_gmu": 1.25 * positives(*BINARY),
     "weighted_classwise_focal_bbma": 1.25 * positives(*CLASS_WISE),
     "weighted_classwise_focal_gmu": 1.25 * positives(*CLASS_WISE),
-    "focal": 1.25 * positives(*CLASS_WISE),
     "schedule_linear": positives(*to_the_end(13 / 19)),
     "schedule_exponential": positives(*to_the_end((13 / 19) ** 2)),
     "schedule_alternating": positives(*to_the_end(0)),
-    "schedule_linear_epoch": positives(*to_the_end(3 / 4)),
-    "schedule_exponential_epoch": positives(*to_the_end(9 / 16)),
-    "schedule_alternating_epoch": positives(*to_the_end(0)),
+    "schedule_linear_epoch": annealed(3 / 4),
+    "schedule_exponential_epoch": annealed(63 / 64),
+    # All six at a quarter.
+    **dict.fromkeys(["schedule_alternating_epoch", "replica_schedule_alternating"], 6 / 4),
     "schedule_linear_to_plain": positives(*to_the_end(13 / 19, end=1)),
     "mixed": (positives(*BINARY) + 6) / 2,
     # (1/2)² before each.
@@ -412,25 +450,51 @@ BY_HAND = {
     "replica_plain": 6,
     "replica_classwise": negatives(*RELEASED_CLASS_WISE),
     "replica_binary": negatives(*RELEASED_BINARY),
-    "replica_focal_bbma": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "replica_focal_gmu": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    # The audit, there and back.
-    "orientation": 1.25 * negatives(*CLASS_WISE),
-    "counts": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "reduction": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "fit_on": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "replica": 1.25 * negatives(*RELEASED_CLASS_WISE),
-    "back_ensemble": 1.25 * negatives(*RELEASED_CLASS_WISE),
+    **dict.fromkeys(
+        ["replica_focal_bbma", "replica_focal_gmu"], 1.25 * negatives(*RELEASED_CLASS_WISE)
+    ),
+    **dict.fromkeys(
+        ["replica_binary_focal_bbma", "replica_binary_focal_gmu"],
+        1.25 * negatives(*RELEASED_BINARY),
+    ),
+    "replica_schedule_linear": annealed(3 / 4, RELEASED_CLASS_WISE),
+    "replica_schedule_exponential": annealed(63 / 64, RELEASED_CLASS_WISE),
+    "replica_mixed": (negatives(*RELEASED_CLASS_WISE) + 6) / 2,
+    # The audit: there, with binary weights, back, and on a tuned budget. Of all ten examples, or
+    # of those to train on.
+    "weights": positives(*CLASS_WISE_OF_ALL),
+    "orientation": negatives(*CLASS_WISE_OF_ALL),
+    "counts": negatives(*RELEASED_CLASS_WISE_OF_ALL),
+    "counts_from": negatives(*RELEASED_CLASS_WISE),
+    **dict.fromkeys(["focal", "replica"], 1.25 * negatives(*RELEASED_CLASS_WISE)),
+    "binary_weights": positives(*BINARY_OF_ALL),
+    "binary_orientation": negatives(*BINARY_OF_ALL),
+    "binary_counts": negatives(*RELEASED_BINARY_OF_ALL),
+    "binary_counts_from": negatives(*RELEASED_BINARY),
+    **dict.fromkeys(["binary_focal", "binary_replica"], 1.25 * negatives(*RELEASED_BINARY)),
     "back_weights": 1.25 * 6,
-    "back_focal": negatives(*RELEASED_CLASS_WISE),
     "back_orientation": 1.25 * positives(*RELEASED_CLASS_WISE),
-    "back_counts": 1.25 * negatives(*CLASS_WISE),
-    "back_counts_from": 1.25 * negatives(*RELEASED_CLASS_WISE_OF_ALL),
+    "tuned_weights": negatives(*RELEASED_CLASS_WISE),
+    "tuned_replica": 1.25 * negatives(*RELEASED_CLASS_WISE),
+    "tuned_binary_weights": negatives(*RELEASED_BINARY),
+    "tuned_binary_replica": 1.25 * negatives(*RELEASED_BINARY),
+    "tuned_text": 1.25 * positives(*CLASS_WISE_OF_ALL),
+    "tuned_binary_text": 1.25 * positives(*BINARY_OF_ALL),
 }
+# Over members, examples and nodes: the sum with a focal term, the mean without one.
 SUMMED = (
-    *("replica_classwise", "replica_binary", "replica_focal_bbma", "replica_focal_gmu"),
-    *("reduction", "fit_on", "replica", "back_ensemble", "back_weights", "back_focal"),
-    *("back_orientation", "back_counts", "back_counts_from"),
+    *("replica_focal_bbma", "replica_focal_gmu"),
+    *("replica_binary_focal_bbma", "replica_binary_focal_gmu"),
+    *("replica", "binary_replica", "back_weights", "back_orientation"),
+)
+AVERAGED = (
+    *("replica_plain", "replica_classwise", "replica_binary", "replica_mixed"),
+    *("replica_schedule_linear", "replica_schedule_exponential", "replica_schedule_alternating"),
+    *("replica_lp_ros", "replica_hros_pd"),
+    *("schedule_linear_epoch", "schedule_exponential_epoch", "schedule_alternating_epoch"),
+    *("baseline", "ensemble", "weights", "orientation", "counts", "counts_from", "focal"),
+    *("binary_weights", "binary_orientation", "binary_counts", "binary_counts_from"),
+    "binary_focal",
 )
 
 
@@ -444,8 +508,8 @@ def test_value_of_three_nodes_by_hand(name):
     expected = BY_HAND[name] * LN2 * 2 / 3
     if name in SUMMED:
         expected = BY_HAND[name] * LN2 * 2
-    if name == "replica_plain":
-        expected = LN2
+    if name in AVERAGED:
+        expected = BY_HAND[name] * LN2 / 6
     loss = loss_of(LOSSES[name], dataset_of(CHAIN, CHAIN_PARTS), CHAIN_MOMENT)
     for dtype in (torch.float32, torch.float64):
         found = loss(torch.zeros(2, 3, 3, dtype=dtype), CHAIN_TARGETS)
@@ -592,6 +656,33 @@ def test_the_network_of_a_variant_predicts_as_its_loss_says():
             },
             "mode effective-number counts positives alone",
         ),
+        (
+            {"weights": {"mode": "binary", "schedule": {"kind": "linear", "reading": "released"}}},
+            "the released code has schedules only where there is no focal term, and averages there",
+        ),
+        (
+            {
+                "weights": {
+                    "mode": "binary",
+                    "schedule": {"kind": "linear", "reading": "released"},
+                },
+                "focal": {"uncertainty": "bbma"},
+                "reduction": "released",
+            },
+            "the released code has schedules only where there is no focal term, and averages there",
+        ),
+        (
+            {"mixture": 0.5, "focal": {"uncertainty": "bbma"}, "reduction": "released"},
+            "the released code mixes losses only where there is no focal term",
+        ),
+        (
+            {"resampling": {"method": "lp-ros", "order": "released"}},
+            "lp-ros has one order; `order: released` is of hros-pd",
+        ),
+        (
+            {"resampling": {"method": "lp-ros", "copies": "truncated"}},
+            "lp-ros makes whole copies; `copies: truncated` is of hros-pd",
+        ),
         ({"forest": {}, "unseen": "constant"}, "a forest has no loss: remove unseen"),
         (
             {"forest": {}, "constraint": "conditional"},
@@ -646,7 +737,7 @@ class TinyStudy:
                 "layers": 1,
                 "threads": 1,
             },
-            "variants": {name: tiny(entry) for name, entry in ENTRIES.items()},
+            "variants": {name: tiny(ENTRIES[name]) for name in TRAINED},
             "evaluation": {"baseline": "mcm"},
         }
         (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
@@ -656,6 +747,10 @@ class TinyStudy:
 
     def train(self, name: str) -> Results:
         return train_stage(self.study, "toy", name, self.study.results("toy", name))
+
+    def scored(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        self.trained(name)
+        return score_variant(self.study, self.dataset, "toy", name)
 
 
 @pytest.fixture(scope="module")
@@ -680,7 +775,7 @@ def trains_as_mcm(entry: dict) -> bool:
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_tiny_training_gives_finite_coherent_probabilities(tiny_study, name):
     results, dataset = tiny_study.trained(name), tiny_study.dataset
-    probabilities = results.probabilities
+    probabilities = results.test
     assert probabilities.shape == (1, len(dataset.split["test"]), dataset.evaluated.sum())
     assert np.isfinite(probabilities).all()
     assert probabilities.min() >= 0
@@ -688,13 +783,14 @@ def test_a_tiny_training_gives_finite_coherent_probabilities(tiny_study, name):
     whole = np.ones((len(dataset.split["test"]), len(dataset.hierarchy)), dtype=np.float32)
     whole[:, dataset.evaluated] = probabilities[0]
     assert dataset.hierarchy.is_coherent(torch.from_numpy(whole))
-    scores = results.seeds.filter(regex="average_precision|_half$")
+    _, seeds = tiny_study.scored(name)
+    scores = seeds.filter(regex="average_precision|_half$")
     assert np.isfinite(scores).all(axis=None)
-    tuned = results.seeds.filter(regex="_tuned$").drop(columns="threshold_tuned")
+    tuned = seeds.filter(regex="_tuned$").drop(columns="threshold_tuned")
     held_out = fit_on(ENTRIES[name]) == ["train"]
     assert np.isfinite(tuned).all(axis=None) == held_out
     assert np.isfinite(results.history["train_loss"].astype(float)).all()
-    assert len(results.history) == (0 if name == "forest" else 1)
+    assert len(results.history) == (name in LOSSES)
 
 
 def test_the_tiny_study_has_no_node_without_training_positives(tiny_study):
@@ -703,7 +799,7 @@ def test_the_tiny_study_has_no_node_without_training_positives(tiny_study):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_variant_changes_the_training_if_it_says_so(tiny_study, name):
-    found, plain = (tiny_study.trained(n).probabilities for n in (name, "mcm"))
+    found, plain = (tiny_study.trained(n).test for n in (name, "mcm"))
     assert np.array_equal(found, plain) == trains_as_mcm(ENTRIES[name])
 
 
@@ -711,7 +807,7 @@ def test_thresholds_have_the_scope_that_the_variant_says(tiny_study):
     depth = tiny_study.dataset.hierarchy.depth.numpy()[tiny_study.dataset.evaluated]
     distinct = {}
     for scope in ("dataset", "depth", "node"):
-        thresholds = tiny_study.trained(f"threshold_{scope}").nodes["threshold_tuned"]
+        thresholds = tiny_study.scored(f"threshold_{scope}")[0]["threshold_tuned"]
         distinct[scope] = thresholds.nunique()
         if scope == "depth":
             assert (thresholds.groupby(depth).nunique() == 1).all()
@@ -722,7 +818,7 @@ def test_thresholds_have_the_scope_that_the_variant_says(tiny_study):
 
 def test_a_dropout_ensemble_predicts_with_dropout(tiny_study):
     study, dataset = tiny_study.study, tiny_study.dataset
-    found = tiny_study.trained("mc_dropout").probabilities[0]
+    found = tiny_study.trained("mc_dropout").test[0]
     ensemble = Ensemble.load(study.results("toy", "mc_dropout") / "ensemble-0")
     streams = Streams(study.parameters.seed, "toy", "mc_dropout", 0).prediction(2, "test", "cpu")
     features = torch.from_numpy(dataset.features[dataset.split["test"]])
@@ -733,10 +829,10 @@ def test_a_dropout_ensemble_predicts_with_dropout(tiny_study):
 
 
 def test_networks_are_kept_where_the_variant_says(tiny_study):
-    for name in ("plain", "ensemble"):
+    for name in ("baseline", "ensemble"):
         tiny_study.trained(name)
         folder = tiny_study.study.results("toy", name)
-        assert (folder / "ensemble-0").exists() == (name == "plain")
+        assert (folder / "ensemble-0").exists() == (name == "baseline")
 
 
 # Resampling

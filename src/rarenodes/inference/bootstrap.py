@@ -1,13 +1,12 @@
-"""Paired bootstrap over the test examples of one data set, with the scores averaged over seeds.
+"""Paired bootstrap over the test examples of one data set: scores of every seed in every replicate.
 
-What an interval from here covers: which test examples happened to be drawn. Where the seeds are drawn
-too (`compare(..., seeds=...)`), it also covers the randomness of training, as far as a few seeds can tell.
-What it never covers: other data sets, other splits, tuning. The unit of evidence for a method is the
-data set (`significance`); this module is for statements about one.
+What a spread over replicates covers: which test examples happened to be drawn. `difference` adds the
+randomness of training. Neither covers other data sets, other splits, tuning. The unit of evidence for
+a method is the data set (`significance`); this module is for statements about one.
 
 Two properties of rare nodes decide how a replicate is scored. The numbers are coverages of nominal
 95 % intervals, of scores and of paired differences, in a simulation of 60 nodes with two expected
-positives each (±2 points); a test repeats the gist:
+positives each (±2 points):
 
 *Nodes without resampled positives.* A node with one positive has none in 37 % of the replicates.
 Counting it as 0 would pull every macro score down. Leaving it out keeps the score in place, but such
@@ -17,15 +16,14 @@ support over its own: 0 without positives, on average 1, and exactly 1 in the un
 recall becomes a ratio of sums over examples, and its interval covers in 93 to 95 %.
 
 *Repetition.* A positive drawn twice brings itself as a second hit at its own rank, so replicates of
-average precision and of precision lie too high (macro F1 by a quarter). Percentiles taken as they are
-cover macro F1 in 34 % and average precision in 86 %; moved so that the replicates' mean is the score
-itself, in 93 % or more (F1 errs on the safe side). Smooth (Dirichlet) weights are no cure.
+average precision and of precision lie too high (macro F1 by a quarter): percentiles of replicates
+cover macro F1 in 34 % and average precision in 86 %. So only their variance is used, around
+the score itself (`difference`; a test repeats the gist). Smooth (Dirichlet) weights are no cure.
 
 With 40 positives in a whole group, coverage fell to 87 to 93 %: read intervals of small bins as short.
 """
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -37,7 +35,6 @@ from jaxtyping import Bool, Float
 from scipy import sparse
 from torch.nn.functional import embedding_bag
 
-from rarenodes.inference.significance import holm
 from rarenodes.scores.metrics import Targets, checked, precision_recall_f1
 
 # Replicates scored at once: their weights for 4,000 examples fill the 4 MB that stay in cache.
@@ -120,24 +117,6 @@ class BootstrapScores:
     def estimate(self) -> pd.Series:
         """The scores, averaged over seeds."""
         return self.estimates.mean()
-
-    def averaged(
-        self, weights: Float[np.ndarray, "replicates seeds"] | None = None
-    ) -> pd.DataFrame:
-        """The scores of each replicate, averaged over seeds.
-
-        Args:
-            weights: from `seed_weights`, to cover training too; without, the seeds weigh alike.
-
-        Returns:
-            A row per replicate, columns (measure, nodes).
-
-        """
-        if weights is None:
-            values = self.replicates.mean(axis=0)
-        else:
-            values = np.einsum("rs,srk->rk", weights, self.replicates)
-        return pd.DataFrame(values, columns=self.estimates.columns)
 
     def seed_spread(self) -> pd.Series:
         """Standard deviation over seeds, the randomness of training alone; NaN with one seed."""
@@ -246,40 +225,15 @@ def effective_positives(
     return np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
 
 
-def interval(
-    estimate: float | Float[np.ndarray, "*columns"],
-    replicates: Float[np.ndarray, "replicates ..."],
-    confidence: float = 0.95,
-) -> tuple[Float[np.ndarray, "*columns"], Float[np.ndarray, "*columns"]]:
-    """Percentiles of the replicates, moved so that the replicates' mean is the estimate.
-
-    Replicates of rare nodes' scores are biased (the module says why); this takes the bias out and
-    leaves the shape. Replicates that are NaN, because a group had no positive, are left out.
-
-    Args:
-        estimate: the score or difference as measured, `[...]`.
-        replicates: `[replicates, ...]`.
-        confidence: in (0, 1).
-
-    Returns:
-        (lower, upper), each `[...]`; NaN where there is no replicate.
-
-    """
-    tail = (1 - confidence) / 2
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        bounds = np.nanquantile(_centred(estimate, replicates), [tail, 1 - tail], axis=0)
-    return np.asarray(bounds[0]), np.asarray(bounds[1])
-
-
 def two_sided_p(
     difference: float | Float[np.ndarray, "*columns"],
     replicates: Float[np.ndarray, "replicates ..."],
 ) -> Float[np.ndarray, "*columns"]:
     """Bootstrap p-value of a difference against 0, in step with `interval`.
 
-    Formula: `2 (1 + min(#{d* ≤ 0}, #{d* ≥ 0})) / (R + 1)`, at most 1, over the R replicates `d*` that are
-    numbers, moved as in `interval`. It can never be below `2/(R + 1)`: 0.002 with 1,000 replicates.
+    For `level`, which shows what a bootstrap that knows examples alone, or draws few seeds anew, gets
+    wrong. Formula: `2 (1 + min(#{d* ≤ 0}, #{d* ≥ 0})) / (R + 1)`, at most 1, over the R replicates `d*`
+    that are numbers, moved so that their mean is the difference. It can never be below `2/(R + 1)`: 0.002 with 1,000 replicates.
 
     Args:
         difference: as measured, `[...]`.
@@ -293,81 +247,6 @@ def two_sided_p(
     known = np.count_nonzero(~np.isnan(centred), axis=0)
     fewer = np.minimum((centred <= 0).sum(axis=0), (centred >= 0).sum(axis=0))
     return np.where(known > 0, np.minimum(1.0, 2 * (1 + fewer) / (known + 1)), np.nan)
-
-
-def compare(
-    scores: Mapping[str, BootstrapScores],
-    baseline: str,
-    family: Sequence[tuple[str, str]],
-    *,
-    confidence: float = 0.95,
-    seeds: Mapping[str, Float[np.ndarray, "replicates _"]] | None = None,
-) -> pd.DataFrame:
-    """Differences of all variants from a baseline on one data set.
-
-    Args:
-        scores: by variant, all from one draw of example weights.
-        baseline: one of the variants.
-        family: the columns (measure, nodes) compared. Holm's correction is over all rows returned, so
-            fix the family before looking and pass no more than it.
-        confidence: of the intervals, each taken alone.
-        seeds: by variant, weights from `seed_weights`, so that intervals and p-values also cover
-            the randomness of training. The same draw for two variants whose seeds are pairs, which
-            began from the same initial weights and saw the same batches: what a seed does to both
-            then cancels. A draw of its own for a variant whose seeds have no partners. Without,
-            intervals hold for the trained networks at hand.
-
-    Returns:
-        A row per (variant, column): `variant`, `baseline`, `measure`, `nodes`, `score`,
-        `baseline_score`, `difference`, `lower`, `upper`, `p`, `holm_p`, `seed_spread` and
-        `baseline_seed_spread` (standard deviations over seeds).
-
-    Raises:
-        ValueError: an unknown baseline or column, or scores from different draws.
-
-    """
-    check_comparable(scores, baseline, family)
-    family = list(family)
-    replicates = {}
-    for name, score in scores.items():
-        drawn = None if seeds is None else seeds[name]
-        replicates[name] = score.averaged(drawn)[family].to_numpy()
-    base, tables = scores[baseline], []
-    for name in scores:
-        if name != baseline:
-            differences = replicates[name] - replicates[baseline]
-            table = _differences(scores[name], base, family, differences, confidence)
-            tables.append(table.assign(variant=name, baseline=baseline))
-    table = pd.concat(tables, ignore_index=True)
-    table["holm_p"] = holm(table["p"].to_numpy())
-    first = ["variant", "baseline", "measure", "nodes"]
-    order = ["score", "baseline_score", "difference", "lower", "upper", "p", "holm_p"]
-    return table[[*first, *order, "seed_spread", "baseline_seed_spread"]]
-
-
-def _differences(
-    score: BootstrapScores,
-    base: BootstrapScores,
-    family: list[tuple[str, str]],
-    replicates: np.ndarray,
-    confidence: float,
-) -> pd.DataFrame:
-    own, other = score.estimate()[family].to_numpy(), base.estimate()[family].to_numpy()
-    lower, upper = interval(own - other, replicates, confidence)
-    return pd.DataFrame(
-        {
-            "measure": [measure for measure, _ in family],
-            "nodes": [nodes for _, nodes in family],
-            "score": own,
-            "baseline_score": other,
-            "difference": own - other,
-            "lower": lower,
-            "upper": upper,
-            "p": two_sided_p(own - other, replicates),
-            "seed_spread": score.seed_spread()[family].to_numpy(),
-            "baseline_seed_spread": base.seed_spread()[family].to_numpy(),
-        }
-    )
 
 
 # --- scores under weights -----------------------------------------------------------------------

@@ -272,6 +272,11 @@ def sample_of(scores: BootstrapScores, columns: Sequence[tuple[str, str]]) -> Sa
     return Sample(scores.estimates.to_numpy()[:, positions], scores.replicates[:, :, positions])
 
 
+def repeated(sample: Sample, number: int) -> Sample:
+    """The one seed of a variant whose training is no chance, as the partner of `number` seeds."""
+    return Sample(*(np.repeat(values, number, axis=0) for values in sample))
+
+
 # --- one comparison -----------------------------------------------------------------------------
 
 
@@ -287,9 +292,9 @@ def _compared(
     own, other = sample_of(score, family), sample_of(base, family)
     number = max(len(own.estimates), len(other.estimates))
     if name in deterministic:
-        own = _repeated(own, number)
+        own = repeated(own, number)
     if baseline in deterministic:
-        other = _repeated(other, number)
+        other = repeated(other, number)
     inference = infer_difference(own, other, score.weights)
     lower, upper = inference.interval(confidence)
     return pd.DataFrame(family, columns=["measure", "nodes"]).assign(
@@ -332,10 +337,6 @@ _COLUMNS = [
     "seeds",
     "baseline_seeds",
 ]
-
-
-def _repeated(sample: Sample, number: int) -> Sample:
-    return Sample(*(np.repeat(values, number, axis=0) for values in sample))
 
 
 class _Parts(NamedTuple):

@@ -110,9 +110,11 @@ class RareNodeLoss(nn.Module):
         balance: gives a further weight `[batch, nodes]` from the targets; None means 1.
         mixture: `λ`, the share of this loss; the rest, `1 − λ`, is the same loss with no weights
             of any kind. In [0, 1].
-        schedule: how node weights change while training, see `at`; None means they stay.
-        reduction: `per example` as above; or, as the released code of arXiv 2602.08986 does, the
-            `sum` or the `mean` over members, examples and evaluated nodes.
+        schedule: how node weights change while training, see `at`; None means they stay. One of
+            both classes gives a class without weights those of 1 to start from.
+        reduction: `per example` as above; or over members, examples and evaluated nodes the `sum`,
+            as the released code of arXiv 2602.08986 does with a focal term, or the `mean`, as it
+            does without one, weighted or not.
         output: how networks that are trained with it predict; None means by the maximum.
 
     Raises:
@@ -160,6 +162,11 @@ class RareNodeLoss(nn.Module):
         self.reduction = reduction
         self.output = Output() if output is None else output
         weights = {"positive_weight": positive_weight, "negative_weight": negative_weight}
+        given = [value for value in weights.values() if value is not None]
+        if schedule is not None and schedule.classes == "both" and given:
+            # A class without weights has 1 to start from.
+            one = torch.ones_like(given[0])
+            weights = {name: one if value is None else value for name, value in weights.items()}
         for name, value in weights.items():
             _check_per_node(name, value, len(hierarchy))
             _check_weight(name, value)

@@ -136,17 +136,28 @@ def asymmetric(
     return torch.where(targets.bool(), positive, negative)
 
 
-def negative_tolerant(logits: Logits, targets: Targets, *, scale: Positive = 5.0) -> Logits:
+def negative_tolerant(
+    logits: Logits,
+    targets: Targets,
+    *,
+    scale: Positive = 5.0,
+    gamma: NotNegative = 0.0,
+    factor: Positive = 1.0,
+) -> Logits:
     """Negative-tolerant loss: `log(1 + e^−z)` of a positive, `log(1 + e^{λz}) / λ` of a negative.
 
     The larger `λ`, the sooner the gradient of a negative vanishes below `z = 0`: nodes with few
-    positives are not pushed down without end. One part of the distribution-balanced loss; the
-    others are `tolerant_shift` and `DistributionBalance` of `rarenodes.loss.weighting`.
+    positives are not pushed down without end. With `γ` above 0 both are multiplied by
+    `f (1 − q)^γ`, the focal factor, where `q` is `sigmoid(z)` of a positive and `sigmoid(−λz)` of a
+    negative. One part of the distribution-balanced loss; the others are `tolerant_shift` and
+    `DistributionBalance` of `rarenodes.loss.weighting`.
 
     Args:
         logits: `[members, batch, nodes]`, the shift already added.
         targets: `[batch, nodes]`.
-        scale: `λ`, above 0; 1 is binary cross-entropy. The paper's code has 5 (VOC) and 2 (COCO).
+        scale: `λ`, above 0; 1 is binary cross-entropy. The paper's code has 2 (COCO) and 5 (VOC).
+        gamma: `γ`, at least 0; 0 is the loss without a focal factor. The paper's code has 2.
+        factor: `f`, above 0. The paper's code has 2.
 
     Returns:
         `[members, batch, nodes]`.
@@ -155,9 +166,12 @@ def negative_tolerant(logits: Logits, targets: Targets, *, scale: Positive = 5.0
 
     """
     check_zero_one(targets)
-    positive = -functional.logsigmoid(logits)
-    negative = -functional.logsigmoid(-scale * logits) / scale
-    return torch.where(targets.bool(), positive, negative)
+    positive = targets.bool()
+    # q = sigmoid(right) and 1 − q = sigmoid(−right), so both logarithms are exact.
+    right = torch.where(positive, logits, -scale * logits)
+    whole = -factor * functional.logsigmoid(right)
+    loss = torch.where(positive, whole, whole / scale)
+    return loss if gamma == 0 else loss * torch.exp(gamma * functional.logsigmoid(-right))
 
 
 ELEMENT_LOSSES: Mapping[str, ElementLoss] = MappingProxyType(

@@ -76,6 +76,11 @@ def effective_number_weights(
         counts: `[nodes]`, positive training examples of each node, at least 0.
         beta: `β`, at least 0 and below 1.
 
+    The original multiplies the whole loss of an example by the weight of its one class, the terms in
+    which other classes are negative included. With several labels an example has no one class; its
+    usual form there (Huang et al., EMNLP 2021, arXiv 2109.04712) multiplies every node's own loss by
+    the node's weight, in positives as in negatives: use it as the weight of both classes.
+
     Returns:
         `[nodes]`, float64 where `counts` are, else float32; above 0. A node without examples gets
         1, which only its negatives can use.
@@ -256,7 +261,8 @@ def tolerant_shift(
     bias that alone fits the node's frequency `π_j = n_j / N`. So `κ log(π_j / (1 − π_j))` is added:
     logit adjustment of strength `κ`. It is negative for a rare node: in the loss its negatives look
     closer to done and its positives further from it, so its `z`, which predictions use, is learnt
-    larger. (The paper's code divides it by the scale of `negative_tolerant`, too.)
+    larger. (The paper's code has `κ = 0.05`, and divides the shift by the scale of
+    `negative_tolerant`, too.)
 
     Args:
         counts: `[nodes]`, positive training examples of each node, in [0, N]; clamped to

@@ -99,7 +99,6 @@ def audit_values(
         "fewest_tested": fewest_tested,
         "untuned": _without_tuned(tables["scores"]),
         **_besides(tables, labels, 1 - confidence),
-        **_finest(tables, 1 - confidence, resamples),
     }
     by_dataset = [
         _effects_of(tables["effects"], name, baseline, released, compared)
@@ -216,26 +215,6 @@ def _without_tuned(scores: pd.DataFrame) -> list[str]:
     tuned = scores[scores["at"] == "tuned"]
     missing = tuned.groupby("variant", sort=False)["score"].apply(lambda s: s.isna().all())
     return list(missing[missing].index)
-
-
-def _finest(
-    tables: Mapping[str, pd.DataFrame], level: float, resamples: int
-) -> dict[str, float | int | None]:
-    """What the number of resamples, or of tests, rules out.
-
-    `finest_effect`: the smallest corrected p-value of a single effect, None where that is below the
-    level; `finest_nodes`: how many nodes must have the smallest p-value for any of them to be called
-    different.
-    """
-    smallest, effects = 2 / (resamples + 1), tables["effects"]
-    kinds = effects["kind"] == "whole"
-    sizes = effects.groupby(["dataset", "measure", "nodes", "at", kinds]).size()
-    finest = sizes.max() * smallest if len(sizes) else 0.0
-    tested = 0 if tables["node_counts"].empty else tables["node_counts"]["tested"].max()
-    return {
-        "finest_effect": finest if finest > level else None,
-        "finest_nodes": int(np.ceil(smallest * tested / level - 1e-9)),
-    }
 
 
 def _of(row: pd.Series | None, name: str) -> Any:

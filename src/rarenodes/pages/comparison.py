@@ -24,13 +24,17 @@ SPOKEN_OF: Mapping[str, Key] = {
 }
 
 
-def comparison_values(differences: pd.DataFrame, baseline: str, level: float) -> dict[str, Any]:
+def comparison_values(
+    differences: pd.DataFrame, baseline: str, level: float, across_reason: str | None = None
+) -> dict[str, Any]:
     """All that the prose of a comparison may say, by name.
 
     Args:
         differences: of one data set or several.
         baseline: what variants are compared with; other rows (contrasts) are not spoken of.
         level: of the tests.
+        across_reason: why there are no tests across data sets, in a sentence; None where there are some,
+            or nobody asked.
 
     Returns:
         Lists have an entry per data set, in the order of `data_sets`. For each name `x` of
@@ -49,6 +53,7 @@ def comparison_values(differences: pd.DataFrame, baseline: str, level: float) ->
         "baseline": baseline,
         "variants": list(dict.fromkeys(against["variant"])),
         "level": level,
+        "across_reason": across_reason,
         **{name: [of[name] for of in by_dataset] for name in (by_dataset or [{}])[0]},
     }
 

@@ -14,7 +14,7 @@ from rarenodes.pages.tables import write_table
 from rarenodes.randomness import numpy_stream
 from rarenodes.scores.catalogue import labels
 from rarenodes.settings import SettingsError
-from rarenodes.study.params import Study
+from rarenodes.study.params import EvaluationSettings, Study
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,13 @@ def compare_datasets(study: Study) -> Comparison:
             raise FileNotFoundError(f"{path} is missing: run the stage evaluate@{name} first")
         tables.append(pd.read_csv(path).assign(dataset=name))
     differences = pd.concat(tables, ignore_index=True)
-    across, reason = _across(study, differences)
+    across, reason = across_or_reason(differences, settings, study.parameters.seed)
     return Comparison(
         main=main_table(differences, settings.baseline, list(study.variants)),
         differences=differences,
         across=across,
         values={
-            **comparison_values(differences, settings.baseline, settings.rule.level),
-            "across_reason": reason,
+            **comparison_values(differences, settings.baseline, settings.rule.level, reason),
             "sources": sorted({d.source for d in study.parameters.datasets.values()}),
             "seeds": study.parameters.training.seeds,
             "resamples": settings.resamples,
@@ -114,9 +113,20 @@ def _cell(row: pd.Series) -> str:
     return f"{row['score']:.3f} [{row['lower']:+.3f}, {row['upper']:+.3f}]{mark}"
 
 
-def _across(study: Study, differences: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
-    """Signed-rank tests over data sets; or a description, and the reason why there are none."""
-    settings = study.parameters.evaluation
+def across_or_reason(
+    differences: pd.DataFrame, settings: EvaluationSettings, root: int
+) -> tuple[pd.DataFrame, str | None]:
+    """Signed-rank tests over data sets; or a description, and the reason why there are none.
+
+    Args:
+        differences: of all data sets; contrasts are left out.
+        settings: which baseline, and which rule.
+        root: seed of the study.
+
+    Returns:
+        (`AcrossDataSets.tests`, None) or (`AcrossDataSets.described`, a sentence).
+
+    """
     against = differences[differences["baseline"] == settings.baseline]
     scores = {}
     for key, label in labels("compared").items():
@@ -133,7 +143,7 @@ def _across(study: Study, differences: pd.DataFrame) -> tuple[pd.DataFrame, str 
         scores,
         [settings.baseline],
         rope=settings.rule.margin,
-        rng=numpy_stream(study.parameters.seed, "across data sets"),
+        rng=numpy_stream(root, "across data sets"),
         level=settings.rule.level,
     )
     return (across.described if across.tests is None else across.tests), across.reason

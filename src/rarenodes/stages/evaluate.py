@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool, Float
 from scipy import sparse
 
 from rarenodes.inference.verdict import judged
@@ -118,7 +119,12 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
         by_rarity=scores_by("rarity", nodes),
         by_depth=scores_by("depth", nodes),
         differences=_differences(study, material),
-        matched=_matched(material, study.parameters.evaluation.baseline),
+        matched=recall_at_precision_of(
+            study.parameters.evaluation.baseline,
+            material.test,
+            material.targets,
+            material.groups[RARE],
+        ),
         curves=_over_seeds(material, metrics.precision_recall_curve, "recall"),
         sweep=_over_seeds(material, metrics.threshold_sweep, "threshold"),
         calibration=_calibration(material),
@@ -149,11 +155,27 @@ def _differences(study: Study, material: Material) -> pd.DataFrame:
     return judged(table, settings.rule, ["measure", "nodes", "at"])[DIFFERENCE_COLUMNS]
 
 
-def _matched(material: Material, baseline: str) -> pd.DataFrame:
-    """Recall of each variant at the baseline's own micro precision at one half."""
-    rare, targets = material.groups[RARE], material.targets
+def recall_at_precision_of(
+    baseline: str,
+    test: Mapping[str, Float[np.ndarray, "_ examples nodes"]],
+    targets: sparse.csr_array,
+    rare: Bool[np.ndarray, " nodes"],
+) -> pd.DataFrame:
+    """Recall of each variant at the baseline's own micro precision at one half, seed by seed.
+
+    Args:
+        baseline: one of the variants.
+        test: by variant, what each seed predicts.
+        targets: 0/1, `[examples, nodes]`.
+        rare: which nodes are matched, and counted, once more by themselves.
+
+    Returns:
+        A row per variant: `micro_recall_all`, `macro_recall_all`, `micro_recall_rare` and
+        `macro_recall_rare`, means over seeds.
+
+    """
     rows = []
-    for variant, of_variant in material.test.items():
+    for variant, of_variant in test.items():
         row = {"variant": variant}
         for label, chosen in (("all", np.ones_like(rare)), (RARE, rare)):
             if not targets[:, chosen].sum():
@@ -164,9 +186,7 @@ def _matched(material: Material, baseline: str) -> pd.DataFrame:
                     targets[:, chosen],
                     metrics.micro_precision(of_baseline[:, chosen], targets[:, chosen], HALF),
                 )
-                for probabilities, of_baseline in zip(
-                    of_variant, material.test[baseline], strict=False
-                )
+                for probabilities, of_baseline in zip(of_variant, test[baseline], strict=False)
             ]
             row[f"micro_recall_{label}"] = np.mean([recall.micro_recall for recall in recalls])
             row[f"macro_recall_{label}"] = np.mean([recall.macro_recall for recall in recalls])

@@ -10,13 +10,15 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.inference.bootstrap import (
-    BootstrapScores,
-    bootstrap_scores,
-    example_weights,
-    seed_weights,
+from rarenodes.inference.bootstrap import BootstrapScores, bootstrap_scores, example_weights
+from rarenodes.inference.difference import (
+    Inference,
+    compare,
+    infer_difference,
+    repeated,
+    sample_of,
+    score_intervals,
 )
-from rarenodes.inference.difference import compare, score_intervals
 from rarenodes.randomness import numpy_stream
 from rarenodes.scores.catalogue import RARE, RARE_BINS
 from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
@@ -34,8 +36,8 @@ Thresholds = float | Sequence[float | Float[np.ndarray, " nodes"]]
 class Material:
     """What some variants predict on one data set, ready to be compared.
 
-    All intervals share one draw of test examples and seeds. Every random stream is named after what
-    it is for, so another variant changes no interval.
+    All intervals share one draw of test examples. Every random stream is named after what it is
+    for, so another variant changes no interval.
 
     Attributes:
         name: of the data set in the study.
@@ -46,8 +48,6 @@ class Material:
         groups: masks of evaluated nodes: the rare ones together, and each rarity bin, counted as
             `evaluation.rarity_counted_in` says.
         examples: `[replicates, test examples]`, from `bootstrap.example_weights`.
-        seeds: by variant `[replicates, seeds]`, from `bootstrap.seed_weights`; None where a variant
-            has one seed.
         confidence: of intervals.
         deterministic: variants whose training is no chance, so that one seed stands for all.
         pooled: whether micro average precision is among the scores, which doubles the time.
@@ -61,7 +61,6 @@ class Material:
     targets: sparse.csr_array
     groups: Mapping[str, Bool[np.ndarray, " nodes"]]
     examples: Float[np.ndarray, "replicates examples"]
-    seeds: Mapping[str, Float[np.ndarray, "replicates _"]] | None
     confidence: float
     deterministic: frozenset[str]
     pooled: bool
@@ -97,7 +96,6 @@ class Material:
             examples=example_weights(
                 targets.shape[0], evaluation.resamples, numpy_stream(root, "bootstrap", name)
             ),
-            seeds=_seed_weights(study, name, {v: len(p) for v, p in test.items()}),
             confidence=evaluation.confidence,
             deterministic=frozenset(v for v in variants if study.variant(v).deterministic),
             pooled=pooled,
@@ -148,9 +146,20 @@ class Material:
             pooled_ranking=ranking and self.pooled,
         )
 
-    def replicates(self, variant: str, scores: BootstrapScores) -> pd.DataFrame:
-        """Scores of a variant in every replicate, averaged over its seeds."""
-        return scores.averaged(None if self.seeds is None else self.seeds[variant])
+    def difference(
+        self,
+        on: str,
+        on_scores: BootstrapScores,
+        off: str,
+        off_scores: BootstrapScores,
+        columns: Sequence[Column],
+    ) -> Inference:
+        """What is known of `on − off`, whatever thresholds or nodes the two were scored at."""
+        own, other = sample_of(on_scores, columns), sample_of(off_scores, columns)
+        number = max(len(own.estimates), len(other.estimates))
+        own = repeated(own, number) if on in self.deterministic else own
+        other = repeated(other, number) if off in self.deterministic else other
+        return infer_difference(own, other, self.examples)
 
     def with_intervals(
         self, variant: str, scores: BootstrapScores, columns: Sequence[Column]
@@ -182,23 +191,3 @@ def _rarity_groups(dataset: Dataset, counted_in: Sequence[str]) -> dict[str, np.
     rarity = np.asarray(rarity_bin(positives))
     groups = {name: rarity == name for name in RARITY_BINS if (rarity == name).any()}
     return {RARE: np.isin(rarity, RARE_BINS), **groups}
-
-
-def _seed_weights(
-    study: Study, name: str, numbers: Mapping[str, int]
-) -> dict[str, np.ndarray] | None:
-    """One draw of seeds for all variants with equally many, as their seeds are pairs.
-
-    A seed starts from the same weights and sees the same batches in every variant. Variants with
-    different numbers of seeds share no draw: between them, seeds are drawn independently.
-    """
-    if min(numbers.values()) < 2:
-        return None
-    root, replicates = study.parameters.seed, study.parameters.evaluation.resamples
-    draws = {
-        number: seed_weights(
-            number, replicates, numpy_stream(root, "bootstrap", name, "seeds", number)
-        )
-        for number in set(numbers.values())
-    }
-    return {variant: draws[number] for variant, number in numbers.items()}

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from rarenodes.datasets import raw_files_of
-from rarenodes.settings import SettingsError
+from rarenodes.settings import SettingsError, unknown_name
 from rarenodes.stages.table import STAGES, Kept, Stage
 from rarenodes.study.params import Study
 
@@ -32,7 +32,10 @@ _HEADER = """\
 
 
 def pipeline_text(study: Study) -> str:
-    """The `dvc.yaml` of a study, as text."""
+    """The `dvc.yaml` of a study, as text; a `SettingsError` names a stage that there is not."""
+    for name in study.parameters.stages:
+        if name not in STAGES:
+            raise unknown_name("stage", name, STAGES, f"{study.params_file}: stages")
     stages = {name: _definition(study, name, STAGES[name]) for name in study.parameters.stages}
     text = yaml.safe_dump({"stages": stages}, sort_keys=False, allow_unicode=True, width=100)
     for name in list(stages)[1:]:
@@ -71,28 +74,23 @@ def stage_from_dvc(study: Study, environment: Mapping[str, str]) -> tuple[str, d
     raise SettingsError(f"{study.params_file}: stage {address!r} is for no item of this study")
 
 
-def check_raw_files(study: Study) -> None:
-    """Refuse to prepare from files whose edits DVC would not see.
+def check_pipeline(study: Study) -> None:
+    """Refuse to run a pipeline that is not the one its parameters ask for.
+
+    It might not list a raw file of the study's own data, say, whose edits would be overlooked. A
+    `dvc.yaml` that somebody wrote by hand is theirs.
 
     Raises:
-        SettingsError: `dvc.yaml` does not list a raw file of the study's own data.
+        SettingsError: `dvc.yaml` was written for other parameters.
 
     """
-    listed = _read_dependencies(study.folder / "dvc.yaml")
-    for path in _raw_files(study):
-        if path not in listed:
-            raise SettingsError(
-                f"{study.folder / 'dvc.yaml'}: stages.prepare.deps: {path} is missing, so an edit of "
-                "it would be overlooked; run `python -m rarenodes pipeline`"
-            )
-
-
-def _read_dependencies(path: Path) -> set[str]:
-    try:
-        stages = yaml.safe_load(path.read_text())["stages"]
-        return set(stages["prepare"]["deps"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return set()
+    path = study.folder / "dvc.yaml"
+    written = path.read_text()
+    if written.startswith(_HEADER) and written != pipeline_text(study):
+        raise SettingsError(
+            f"{path}: written for other parameters than those of {study.params_file}: run "
+            "`python -m rarenodes pipeline`"
+        )
 
 
 def _raw_files(study: Study) -> list[str]:
@@ -113,10 +111,9 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     definition["cmd"] = COMMAND
     definition["params"] = _params(study, stage)
     definition["deps"] = [
-        path
+        _filled(study, stage, template)
         for template in stage.inputs
         if study.parameters.committees or not template.startswith("combined")
-        for path in _each(study, stage, template)
     ]
     if stage.notebook is not None:
         definition["deps"].append(_relative(NOTEBOOKS / stage.notebook, study))
@@ -160,14 +157,6 @@ def _budgets_key(study: Study, stage: Stage) -> str:
     if study.parameters.untuned:
         return "budgets"
     return ".".join(["budgets", *(f"${{item.{item}}}" for item in stage.items)])
-
-
-def _each(study: Study, stage: Stage, template: str) -> list[str]:
-    """One path, or one for each data set where the stage is for all of them."""
-    if "{dataset}" not in template or "dataset" in stage.items:
-        return [_filled(study, stage, template)]
-    names = study.parameters.datasets
-    return [template.format(data=study.parameters.data, dataset=name) for name in names]
 
 
 def _output(study: Study, stage: Stage, template: str, kept: Kept) -> dict[str, Any]:

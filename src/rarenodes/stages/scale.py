@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from rarenodes.pages.prose import write_values
+from rarenodes.pages.scale import scale_values
 from rarenodes.pages.tables import scores_by, seed_summary, write_table
 from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.stages.score import ScoreTables
@@ -38,7 +40,7 @@ class Scale:
 
 
 def scale(study: Study, name: str, folder: Path) -> Scale:
-    """Compare all variants on a data set; tables go to `folder`."""
+    """Compare all variants on a data set; tables, and named values for prose, go to `folder`."""
     results = {variant: Results.load(study.results(name, variant)) for variant in study.variants}
     tables = ScoreTables.load(study.scores(name))
     nodes = {variant: tables.nodes[variant] for variant in study.variants}
@@ -52,6 +54,7 @@ def scale(study: Study, name: str, folder: Path) -> Scale:
     )
     for table, values in summary.tables().items():
         write_table(values, folder / "tables" / table)
+    write_values(scale_values(summary.finds, summary.overall), folder)
     return summary
 
 

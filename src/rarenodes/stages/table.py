@@ -20,8 +20,7 @@ Kept = Literal["cache", "git", "metrics"]
 class Stage:
     """A stage of a study.
 
-    Paths are relative to the study's folder; `{dataset}` and `{variant}` stand for the items, and a
-    path with an item that the stage does not have stands for one path for each of the study's.
+    Paths are relative to the study's folder; `{dataset}` and `{variant}` stand for the items.
 
     Attributes:
         notebook: file name of the notebook that shows it, where there is one.
@@ -132,7 +131,7 @@ STAGES: Mapping[str, Stage] = {
         items=(),
         folders={},
         run=_lazily("stages.score", "collect"),
-        inputs=("scores/{dataset}",),
+        inputs=("scores",),
         params=("datasets",),
         library=("scores", "stages/score.py"),
         outputs={"reports/scores.csv": "git"},
@@ -175,7 +174,7 @@ STAGES: Mapping[str, Stage] = {
         items=(),
         folders={"folder": "reports/audit"},
         run=_lazily("stages.audit", "audit"),
-        inputs=(_PREPARED, "results", "scores/{dataset}"),
+        inputs=("{data}/processed", "results", "scores"),
         params=("seed", "datasets", "variants", "training", "evaluation", "audit"),
         library=(
             "datasets", "inference", "loss", "pages", "scores", "stages/audit",
@@ -214,7 +213,7 @@ STAGES: Mapping[str, Stage] = {
         items=(),
         folders={"folder": "reports/tuned"},
         run=_lazily("stages.tuned", "choose_budgets"),
-        inputs=("searches/{dataset}",),
+        inputs=("searches",),
         params=("datasets", "variants", "tuning", "training"),
         library=(
             _DATASET, "loss/hierarchy.py", "pages", "scores", "stages/tuned.py",

@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from rarenodes.folders import StageFailed, empty_folder, replace_folder
+from rarenodes.loss.kernels import COMPILING
 from rarenodes.settings import SettingsError, unknown_name
 
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
@@ -137,9 +138,13 @@ def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
             merged[-1].text += output.text
         else:
             merged.append(output)
-        if "text/plain" in output.get("data", {}):
+    for output in merged:
+        if output.output_type == "stream":
+            # Whether something had to be compiled is chance: a machine's first run does it.
+            output.text = output.text.replace(f"{COMPILING}\n", "")
+        elif "text/plain" in output.get("data", {}):
             output.data["text/plain"] = ADDRESS.sub("", output.data["text/plain"])
-    return merged
+    return [o for o in merged if o.output_type != "stream" or o.text]
 
 
 def _check_no_absolute_paths(cell: NotebookNode, number: int) -> None:

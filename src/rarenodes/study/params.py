@@ -7,7 +7,7 @@ import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -96,6 +96,8 @@ class AuditSettings(Settings):
     Attributes:
         there: variants in order, each with one switch more than the one before it.
         back: variant: the one of which it undoes a switch.
+        beside: further ways, each of variants in order: of another kind of weights, or from another
+            baseline.
         imputation: variants whose networks are also shown test data with missing values filled as
             the released code does; their `training.keep_ensembles` must be on.
 
@@ -103,6 +105,7 @@ class AuditSettings(Settings):
 
     there: list[str] = Field(min_length=2)
     back: dict[str, str] = Field(default_factory=dict)
+    beside: list[Annotated[list[str], Field(min_length=2)]] = Field(default_factory=list)
     imputation: list[str] = Field(default_factory=list)
 
 
@@ -408,8 +411,10 @@ class Study:
                 f"`variants` are defined, found {len(self.parameters.catalogue)}"
             )
         for position, name in enumerate(self._named):
+            if not isinstance(name, str):
+                raise SettingsError(f"{where}: expected names of variants, found {shown(name)}")
             if name not in self.catalogue:
-                raise unknown_name("variant", str(name), self.catalogue, where)
+                raise unknown_name("variant", name, self.catalogue, where)
             if name in self._named[:position]:
                 raise SettingsError(f"{where}: {name!r} is named twice")
         if not self._named:
@@ -491,6 +496,7 @@ class Study:
         if self.parameters.audit is not None:
             audit = self.parameters.audit
             compared += [*audit.there, *audit.back, *audit.back.values(), *audit.imputation]
+            compared += [name for way in audit.beside for name in way]
         for name in compared:
             if name not in self.variants:
                 raise unknown_name("variant", name, self.variants, str(self.params_file))

@@ -4,6 +4,7 @@ A *label set* is all that an example is labelled with; a *label path* is one mos
 with all its ancestors. The functions say which training rows to append; they change nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from rarenodes.datasets.targets import closed_targets
 from rarenodes.loss.hierarchy import Hierarchy
 
 COPIES = ("whole", "truncated")
+ORDERS = ("published", "released")
 
 
 @dataclass(frozen=True)
@@ -256,12 +258,92 @@ def hros_pd(
     random resampling algorithms, Information Sciences, 2021, doi 10.1016/j.ins.2021.07.033.
 
     """
-    if copies not in COPIES:
-        raise ValueError(f"unknown copies {copies!r}: known are {', '.join(COPIES)}")
+    _check_copies(copies)
     _check_targets(targets, hierarchy)
     limit = _most_to_add(budget, targets.shape[0])
     ends = _most_specific(_binary(targets), hierarchy)
     rows, rare = _draw_along_paths(ends, limit, copies == "whole", rng)
+    return _added(targets, hierarchy, rows, rare, copies)
+
+
+def hros_pd_released(
+    targets: sparse.csr_array,
+    hierarchy: Hierarchy,
+    rng: np.random.Generator,
+    budget: float = 0.10,
+    copies: str = "truncated",
+) -> Added:
+    """Hierarchical random oversampling as the released code of arXiv 2602.08986 has it.
+
+    Every node with examples ends a path, and `n_j`, its *size*, is the number of examples that are
+    positive in it, those of its descendants included (`node_counts`). A path is minority where its
+    imbalance ratio exceeds the mean, `max_k n_k / n_j > MeanIR`. One pass over the minority paths,
+    from the deepest nodes up, adds to each
+
+        min(⌈S · N / P⌉, mean size − n_j)
+
+    copies of random examples that are positive in the node: an equal share, rounded up, of the
+    budget `S` of `N` examples among `P` minority paths, and no more than lifts the path to the mean
+    size. Copies count at once for all nodes that they are positive in, so that what deep paths get,
+    the paths above them lack no longer. `hros_pd` differs in all of this: what a path is, its size,
+    the order, the share, and where to stop.
+
+    Left open by what is known of it, and decided here:
+
+    * The deepest come first: the reverse of the hierarchy's order, in which depth is the shortest
+      distance from a root. In a DAG a node may so come after one of its ancestors.
+    * `MeanIR`, the mean size, `P` and which paths are minority are those of the targets given.
+    * The mean size is rounded down.
+    * Only originals are copied, with replacement.
+
+    Args:
+        targets: `[examples, nodes]`, sparse 0/1, ancestor-closed: the training examples.
+        hierarchy: their hierarchy.
+        rng: the only source of randomness.
+        budget: `S`, as a share of the examples, in (0, 1]. As shares are rounded up, up to `P − 1`
+            more examples may be added.
+        copies: `truncated`: a copy keeps just the rare label and its ancestors, as in the released
+            code; `whole`: it has all labels of its original.
+
+    Returns:
+        The duplicates, those of the deepest paths first.
+
+    Raises:
+        ValueError: as `hros_pd`.
+
+    """
+    _check_copies(copies)
+    _check_targets(targets, hierarchy)
+    _check_budget(budget)
+    binary = _binary(targets)
+    by_node, counts = binary.tocsc(), _column_counts(binary)
+    minority = np.flatnonzero(imbalance_ratios(counts) > mean_imbalance_ratio(counts))[::-1]
+    paths = closed_targets([[hierarchy.nodes[node]] for node in minority], hierarchy)
+    mean_size = int(counts[counts > 0].mean()) if counts.any() else 0
+    # 0.07 · 100 is 7.000…01.
+    share = math.ceil(budget * targets.shape[0] / max(len(minority), 1) - 1e-9)
+    rows: list[int] = []
+    rare: list[int] = []
+    for number, node in enumerate(minority):
+        path = paths.indices[paths.indptr[number] : paths.indptr[number + 1]]
+        having = by_node.indices[by_node.indptr[node] : by_node.indptr[node + 1]]
+        for row in rng.choice(having, max(min(share, mean_size - counts[node]), 0)):
+            labels = binary.indices[binary.indptr[row] : binary.indptr[row + 1]]
+            counts[labels if copies == "whole" else path] += 1
+            rows.append(row)
+            rare.append(node)
+    drawn = np.array(rows, dtype=np.int64), np.array(rare, dtype=np.int64)
+    return _added(targets, hierarchy, *drawn, copies)
+
+
+def _added(
+    targets: sparse.csr_array,
+    hierarchy: Hierarchy,
+    rows: Int[np.ndarray, " added"],
+    rare: Int[np.ndarray, " added"],
+    copies: str,
+) -> Added:
+    """Copies of rows, each made for the path that ends at a node."""
     if copies == "whole":
         return Added(rows, targets[rows])
     paths = closed_targets([[hierarchy.nodes[end]] for end in rare], hierarchy)
@@ -351,11 +433,20 @@ def _statistics(targets: sparse.csr_array, hierarchy: Hierarchy, added: int) -> 
     }
 
 
-def _most_to_add(budget: float, examples: int) -> int:
+def _check_copies(copies: str) -> None:
+    if copies not in COPIES:
+        raise ValueError(f"unknown copies {copies!r}: known are {', '.join(COPIES)}")
+
+
+def _check_budget(budget: float) -> None:
     if not 0 < budget <= 1:
         raise ValueError(
             f"the budget must be a share of the examples above 0 and at most 1, found {budget}"
         )
+
+
+def _most_to_add(budget: float, examples: int) -> int:
+    _check_budget(budget)
     # 0.29 · 100 is 28.999…
     return int(budget * examples + 1e-9)
 

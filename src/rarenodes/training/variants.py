@@ -12,11 +12,12 @@ from scipy import sparse
 from torch import Tensor
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.loss.coherent import Focal, RareNodeLoss
+from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction
 from rarenodes.loss.conditional import ConditionalLoss, conditional_frequency, conditional_prior
 from rarenodes.loss.elements import ELEMENT_LOSSES, bce, element_loss
+from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.output import Output
-from rarenodes.loss.schedules import Schedule
+from rarenodes.loss.schedules import KINDS, SPANS, Schedule
 from rarenodes.loss.uncertainty import check_kind
 from rarenodes.loss.weighting import (
     DistributionBalance,
@@ -32,16 +33,43 @@ from rarenodes.training.committee import CommitteeSettings
 from rarenodes.training.forest import ForestSettings
 from rarenodes.training.linear import LinearSettings
 from rarenodes.training.neighbours import NeighbourSettings
-from rarenodes.training.resampling import COPIES, hros_pd, lp_ros
+from rarenodes.training.resampling import (
+    COPIES,
+    ORDERS,
+    Added,
+    hros_pd,
+    hros_pd_released,
+    lp_ros,
+)
 
 
 class ScheduleSettings(Settings):
-    """How node weights change while training: see `rarenodes.loss.schedules.Schedule`."""
+    """How node weights change while training: see `rarenodes.loss.schedules.Schedule`.
 
-    kind: Literal["linear", "exponential", "alternating"]
-    power: float = Field(default=1.0, gt=0)
-    over: Literal["training", "epoch"] = "training"
+    Attributes:
+        kind: `linear`, `exponential` or `alternating`.
+        reading: what the kind means. By the `paper` the weighted class alone changes, over the
+            training, and an `exponential` keeps `(1 − t)^power` of it; in the `released` code both
+            classes go to `end`, anew in each epoch, and it keeps `1 − t^power`.
+        power: of `exponential`; by default 1 by the paper, 3 in the released code.
+        over: what a schedule runs over, where that is not the reading's.
+        end: the weight of every node in the end.
+
+    """
+
+    kind: Literal[KINDS]
+    reading: Literal["paper", "released"] = "paper"
+    power: float | None = Field(default=None, gt=0)
+    over: Literal[SPANS] | None = None
     end: float = Field(default=0.25, ge=0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What it stands for."""
+        released = self.reading == "released"
+        start = Schedule.released(self.kind) if released else Schedule(self.kind)
+        given = {"power": self.power, "over": self.over, "end": self.end}
+        return replace(start, **{k: value for k, value in given.items() if value is not None})
 
 
 class NodeWeightSettings(Settings):
@@ -147,19 +175,35 @@ class ResamplingSettings(Settings):
     Attributes:
         method: by rare label sets (`lp-ros`) or along rare label paths (`hros-pd`).
         budget: most examples to add, as a share of the training examples.
-        copies: what `hros-pd` copies: all labels of an example, or the rare path alone.
+        order: in which paths `hros-pd` makes copies of, and how many: as `published`, or as in the
+            `released` code (`rarenodes.training.resampling.hros_pd_released`).
+        copies: what `hros-pd` copies: all labels of an example, or the rare path alone; by default
+            that of the order, `whole` as published and `truncated` in the released code.
 
     """
 
     method: Literal["lp-ros", "hros-pd"]
     budget: float = Field(default=0.1, gt=0, le=1)
-    copies: Literal[COPIES] = "whole"
+    order: Literal[ORDERS] = "published"
+    copies: Literal[COPIES] | None = None
 
     @model_validator(mode="after")
     def _only_paths_can_be_truncated(self):
-        if self.method == "lp-ros" and self.copies != "whole":
+        if self.method == "lp-ros" and self.copies == "truncated":
             raise ValueError("lp-ros makes whole copies; `copies: truncated` is of hros-pd")
+        if self.method == "lp-ros" and self.order == "released":
+            raise ValueError("lp-ros has one order; `order: released` is of hros-pd")
         return self
+
+    def added(
+        self, targets: sparse.csr_array, hierarchy: Hierarchy, rng: np.random.Generator
+    ) -> Added:
+        """What to append to the examples of these targets."""
+        if self.method == "lp-ros":
+            return lp_ros(targets, hierarchy, rng, self.budget)
+        method = hros_pd if self.order == "published" else hros_pd_released
+        given = {} if self.copies is None else {"copies": self.copies}
+        return method(targets, hierarchy, rng, self.budget, **given)
 
 
 # Families as a message calls them.
@@ -193,8 +237,9 @@ class VariantSettings(Settings):
         shift: of logits in the loss, or none.
         balance: weights from an example's other labels, or none.
         mixture: `λ`, the share of the weighted loss; the rest is the loss without weights.
-        reduction: `ours`, or as the released code: weighted losses summed, plain ones averaged over
-            members, examples and nodes.
+        reduction: `ours`, see `rarenodes.loss.coherent.RareNodeLoss`; the `sum` or the `mean` over
+            members, examples and nodes; or as the `released` code does: the sum with a focal term,
+            the mean without one, weighted or not.
         resampling: duplicates of training examples, or none.
         threshold: the scope of the thresholds tuned on validation data: one for the data set, for
             each depth, or for each node.
@@ -217,7 +262,7 @@ class VariantSettings(Settings):
     shift: ShiftSettings | None = None
     balance: BalanceSettings | None = None
     mixture: float = Field(default=1.0, ge=0, le=1)
-    reduction: Literal["ours", "released"] = "ours"
+    reduction: Literal["ours", "released", "sum", "mean"] = "ours"
     resampling: ResamplingSettings | None = None
     threshold: ThresholdScope = "dataset"
     forest: ForestSettings | None = None
@@ -254,6 +299,23 @@ class VariantSettings(Settings):
         )
         if given:
             raise ValueError(f"{_A[self.family]} has no loss: remove {', '.join(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _released_path_without_focal_term(self):
+        schedule = None if self.weights is None else self.weights.schedule
+        released = schedule is not None and schedule.reading == "released"
+        mean = self.focal is None and self.reduction in ("released", "mean")
+        if released and not mean:
+            raise ValueError(
+                "the released code has schedules only where there is no focal term, and averages "
+                "there: remove `focal` and set `reduction: released`, or take `reading: paper`"
+            )
+        if self.mixture < 1 and self.reduction == "released" and self.focal is not None:
+            raise ValueError(
+                "the released code mixes losses only where there is no focal term: remove `focal`, "
+                "or give another reduction"
+            )
         return self
 
     @model_validator(mode="after")
@@ -344,11 +406,7 @@ def resampled(
     if settings is None:
         return dataset
     rows = np.concatenate([dataset.split[part] for part in fit_on])
-    arguments = (dataset.targets[rows], dataset.hierarchy, rng, settings.budget)
-    if settings.method == "lp-ros":
-        added = lp_ros(*arguments)
-    else:
-        added = hros_pd(*arguments, settings.copies)
+    added = settings.added(dataset.targets[rows], dataset.hierarchy, rng)
     copies = rows[added.rows]
     new = np.arange(len(dataset.features), len(dataset.features) + len(added))
     return replace(
@@ -423,7 +481,7 @@ def _element(settings: ElementSettings | None):
 def _schedule(weights: NodeWeightSettings | None) -> Schedule | None:
     if weights is None or weights.schedule is None:
         return None
-    return Schedule(**weights.schedule.model_dump())
+    return weights.schedule.schedule
 
 
 def _shift(settings: ShiftSettings | None, counts: Tensor, examples: int) -> Tensor | None:
@@ -447,7 +505,7 @@ def _balance(settings: BalanceSettings | None, counts: Tensor):
     return DistributionBalance(counts.float(), **settings.model_dump()).weight
 
 
-def _reduction(variant: VariantSettings) -> str:
-    if variant.reduction == "ours":
-        return "per example"
-    return "mean" if variant.weights is None and variant.focal is None else "sum"
+def _reduction(variant: VariantSettings) -> Reduction:
+    if variant.reduction == "released":
+        return "mean" if variant.focal is None else "sum"
+    return "per example" if variant.reduction == "ours" else variant.reduction

@@ -59,6 +59,9 @@ __all__ = [
     "kernel_available",
 ]
 
+# Logged before the first compilation; no part of a result.
+COMPILING = "compiling the loss for this machine: takes some seconds, once"
+
 log = logging.getLogger(__name__)
 
 COMPILED_KINDS = compiled.KINDS
@@ -81,7 +84,7 @@ class _Announcement(event.Listener):
         ours = event.data["dispatcher"].py_func.__module__ == compiled.__name__
         if ours and not self.said:
             self.said = True
-            log.info("compiling the loss for this machine: takes some seconds, once")
+            log.info(COMPILING)
 
     def on_end(self, event):
         pass

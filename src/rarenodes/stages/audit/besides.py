@@ -17,7 +17,12 @@ from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
 from rarenodes.training.ensemble import Ensemble
 from rarenodes.training.loop import Streams, prediction_dropout
-from rarenodes.training.resampling import hros_pd, label_statistics, lp_ros
+from rarenodes.training.resampling import (
+    hros_pd,
+    hros_pd_released,
+    label_statistics,
+    lp_ros,
+)
 
 _IMPUTATION_COLUMNS = [
     "variant",
@@ -142,6 +147,7 @@ def oversampling_table(study: Study, material: Material) -> pd.DataFrame:
         "HROS-PD, truncated copies": lambda rng: hros_pd(
             targets, hierarchy, rng, copies="truncated"
         ),
+        "HROS-PD, released order": lambda rng: hros_pd_released(targets, hierarchy, rng),
     }
     rows = []
     for name, method in methods.items():

@@ -7,14 +7,15 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 
-from rarenodes.inference.bootstrap import bootstrap_scores, interval, two_sided_p
+from rarenodes.inference.bootstrap import BootstrapScores, bootstrap_scores
 from rarenodes.scores.catalogue import RARE
 from rarenodes.stages.audit.switches import Pair
 from rarenodes.stages.material import Material
 
 # A node's own difference is tested where it has this many test positives. With fewer, what is
 # drawn anew says little of what else might have been drawn: in a simulation of 837 examples, five
-# seeds and two variants of which neither was better (1,000 nodes a case, ±1 point), nodes with one
+# seeds and two variants of which neither was better (1,000 nodes a case, ±1 point, p-values counted
+# from replicates that draw examples and seeds anew), nodes with one
 # positive were called different in up to 18 % of cases at a level of 5 % and 7 % at 1 %; with two
 # in 5 % and 3 %; with three to six in 4 % and 2 % at most.
 FEWEST_TESTED = 3
@@ -53,9 +54,9 @@ _COUNT_COLUMNS = [
 def node_differences(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
     """Average precision of every rare node with test positives: `on − off`, averaged over seeds.
 
-    The test is the bootstrap over test examples and seeds: a sign or permutation test over five
-    seeds cannot give a p-value below 1/16. It is made where a node has `FEWEST_TESTED` test
-    positives.
+    The test is that of all other differences (`rarenodes.inference.difference`): a sign or
+    permutation test over five seeds cannot give a p-value below 1/16. It is made where a node has
+    `FEWEST_TESTED` test positives.
 
     Args:
         material: of a data set.
@@ -73,24 +74,25 @@ def node_differences(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
     if not len(chosen):
         return pd.DataFrame(columns=_NODE_COLUMNS)
     known = _known(material, chosen)
-    precisions = {
-        variant: _average_precisions(material, variant, chosen)
+    scored = {
+        variant: _scored_alone(material, variant, chosen)
         for variant in dict.fromkeys(name for pair in shown for name in (pair.off, pair.on))
     }
+    columns = [("macro_average_precision", str(node)) for node in chosen]
     tables = []
     for pair in shown:
-        (off, off_replicates), (on, on_replicates) = precisions[pair.off], precisions[pair.on]
-        replicates = on_replicates - off_replicates
-        lower, upper = interval(on - off, replicates, material.confidence)
+        on, off = scored[pair.on], scored[pair.off]
+        found = material.difference(pair.on, on, pair.off, off, columns)
+        lower, upper = found.interval(material.confidence)
         tested = known["test_positives"].to_numpy() >= FEWEST_TESTED
-        p = np.where(tested, two_sided_p(on - off, replicates), np.nan)
+        p = np.where(tested, found.p(), np.nan)
         table = known.assign(
             off=pair.off,
             on=pair.on,
             trained_alike=pair.trained_alike,
-            off_average_precision=off,
-            on_average_precision=on,
-            difference=on - off,
+            off_average_precision=off.estimate()[columns].to_numpy(),
+            on_average_precision=on.estimate()[columns].to_numpy(),
+            difference=found.value,
             lower=lower,
             upper=upper,
             p=p,
@@ -149,20 +151,16 @@ def _known(material: Material, chosen: Int[np.ndarray, " nodes"]) -> pd.DataFram
     )
 
 
-def _average_precisions(
+def _scored_alone(
     material: Material, variant: str, chosen: Int[np.ndarray, " nodes"]
-) -> tuple[Float[np.ndarray, " nodes"], Float[np.ndarray, "replicates nodes"]]:
-    """Averaged over seeds, as measured and in every replicate; NaN in one without a positive."""
-    alone = {str(i): np.arange(len(chosen)) == i for i in range(len(chosen))}
-    scores = bootstrap_scores(
+) -> BootstrapScores:
+    """Every node as a group of its own, named after its place."""
+    return bootstrap_scores(
         np.ascontiguousarray(material.test[variant][:, :, chosen]),
         material.targets[:, chosen],
         material.examples,
-        groups=alone,
+        groups={str(node): chosen == node for node in chosen},
     )
-    columns = [("macro_average_precision", name) for name in alone]
-    replicates = material.replicates(variant, scores)[columns].to_numpy()
-    return scores.estimate()[columns].to_numpy(), replicates
 
 
 def _false_discovery_adjusted(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:

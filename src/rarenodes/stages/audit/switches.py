@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -15,14 +15,20 @@ WORDS: Mapping[str, str] = {
     "training.members": "ensemble",
     "weights": "weights",
     "weights.mode": "kind of weights",
+    "weights.schedule": "schedule",
+    "mixture": "mixture",
     "focal": "focal term",
+    "focal.uncertainty": "kind of uncertainty",
     "weights.orientation": "orientation",
     "weights.counts": "counts",
     "reduction": "reduction",
+    "resampling": "oversampling",
+    "resampling.method": "kind of oversampling",
     "training.fit_on": "training data",
     "weights.counts_from": "source of counts",
     "training.batch_size": "hyperparameters",
     "training.learning_rate": "hyperparameters",
+    "training.epochs": "hyperparameters",
 }
 # A method may have them, so two variants that differ in them are trained alike all the same.
 MEMBERS = ("training.members", "training.ensemble")
@@ -86,9 +92,10 @@ def audit_settings(study: Study) -> AuditSettings:
 
 
 def audited_variants(study: Study) -> list[str]:
-    """The variants on the way there and back, each once, in this order."""
+    """The variants on the way there, back and beside it, each once, in this order."""
     settings = audit_settings(study)
-    return list(dict.fromkeys([*settings.there, *settings.back, *settings.back.values()]))
+    names = [*settings.there, *settings.back, *settings.back.values()]
+    return list(dict.fromkeys([*names, *(name for way in settings.beside for name in way)]))
 
 
 def switch_pairs(study: Study) -> list[Pair]:
@@ -96,10 +103,11 @@ def switch_pairs(study: Study) -> list[Pair]:
 
     * `there`: the steps from the baseline.
     * `back`: the steps back, where one switch is undone.
-    * `elsewhere`: all other pairs of the same variants that differ in the settings of one step, or
-      some of them, by the same values: the same switch on another background.
-    * `whole`: every variant on the way there with the baseline, and steps back that undo several
-      switches at once.
+    * `elsewhere`: the steps of the ways beside, and all other pairs of the same variants that differ
+      in the settings of one step, or some of them, by the same values: the same switch on another
+      background.
+    * `whole`: every variant on the way there with the baseline, the ends of each way beside, and
+      steps back or beside that are several switches at once.
 
     The effect of a pair is always that of its switches being on. No pair occurs twice. Which pairs
     there are follows from `params.yaml` alone, never from results.
@@ -122,13 +130,17 @@ def switch_pairs(study: Study) -> list[Pair]:
                 f"{study.params_file}: audit: {off!r} and {on!r} differ in no setting: one of them "
                 "must have a switch more"
             )
-        undoes_several = kind == "back" and len(pair.switches) > 1
-        found[off, on] = replace(pair, kind="whole") if undoes_several else pair
+        several = kind in ("back", "elsewhere") and len(pair.switches) > 1
+        found[off, on] = replace(pair, kind="whole") if several else pair
 
     for off, on in zip(settings.there, settings.there[1:], strict=False):
         add("there", off, on)
     for off, on in settings.back.items():
         add("back", off, on)
+    for way in settings.beside:
+        for off, on in pairwise(way):
+            add("elsewhere", off, on)
+        add("whole", way[0], way[-1])
     steps = [pair for pair in found.values() if pair.kind == "there"]
     for off, on in permutations(variants, 2):
         differing = _differing(values[off], values[on]).items()

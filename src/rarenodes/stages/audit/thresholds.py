@@ -1,13 +1,13 @@
 """How much recall each switch brings, and how much a moved threshold alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from rarenodes.inference.bootstrap import BootstrapScores, interval
+from rarenodes.inference.bootstrap import BootstrapScores
 from rarenodes.scores import metrics
 from rarenodes.scores.catalogue import RARE
 from rarenodes.scores.run_tables import HALF
@@ -20,15 +20,15 @@ RECALL = ("macro_recall", "with_positives")
 TUNED, ORACLE, BEYOND = "tuned threshold", "oracle threshold", "beyond the oracle"
 
 
-@dataclass(frozen=True)
-class _Recall:
-    """Macro recall of something, as measured and in every replicate."""
+class _Recall(NamedTuple):
+    """Macro recall of a variant at some threshold."""
 
-    value: float
-    replicates: Float[np.ndarray, " replicates"]
+    variant: str
+    scores: BootstrapScores
 
-    def minus(self, other: "_Recall") -> "_Recall":
-        return _Recall(self.value - other.value, self.replicates - other.replicates)
+    @property
+    def value(self) -> float:
+        return float(self.scores.estimate()[RECALL])
 
 
 def decomposition(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
@@ -56,12 +56,12 @@ def decomposition(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
         `on`, `off_recall`, `on_recall`, `difference` with `lower` and `upper`, and `share` likewise.
 
     """
-    half = {variant: _recall(material, variant, of) for variant, of in material.half.items()}
+    half = {variant: _Recall(variant, scores) for variant, scores in material.half.items()}
     main = main_pairs(pairs)
     whole = main[0]
-    gain = half[whole.on].minus(half[whole.off])
+    gain = _gain(material, half[whole.off], half[whole.on])
     rows = [
-        _contribution(pair.kind, pair.switch, pair, half[pair.off], half[pair.on], gain, material)
+        _contribution(material, pair.kind, pair.switch, pair, half[pair.off], half[pair.on], gain)
         for pair in pairs
         if pair.kind != "whole" or pair == whole
     ]
@@ -69,38 +69,46 @@ def decomposition(material: Material, pairs: Sequence[Pair]) -> pd.DataFrame:
         start, end = half[pair.off], half[pair.on]
         steps = []
         if pair.off in material.tuned:
-            tuned = _recall(material, pair.off, material.tuned[pair.off])
+            tuned = _Recall(pair.off, material.tuned[pair.off])
             steps.append((TUNED, start, tuned))
         thresholds = _oracle_thresholds(material, pair.off, pair.on)
         if thresholds is not None:
-            oracle = _recall(material, pair.off, material.scored(pair.off, thresholds))
+            oracle = _Recall(pair.off, material.scored(pair.off, thresholds))
             steps += [(ORACLE, start, oracle), (BEYOND, oracle, end)]
+        gain = _gain(material, start, end)
         rows += [
-            _contribution("threshold", part, pair, without, having, end.minus(start), material)
+            _contribution(material, "threshold", part, pair, without, having, gain)
             for part, without, having in steps
         ]
     return pd.DataFrame(rows)
 
 
-def _recall(material: Material, variant: str, scores: BootstrapScores) -> _Recall:
-    replicates = material.replicates(variant, scores)[RECALL].to_numpy()
-    return _Recall(float(scores.estimate()[RECALL]), replicates)
+def _change(material: Material, without: _Recall, having: _Recall) -> tuple[float, float, float]:
+    """The difference in macro recall, and its interval."""
+    found = material.difference(
+        having.variant, having.scores, without.variant, without.scores, [RECALL]
+    )
+    lower, upper = found.interval(material.confidence)
+    return float(found.value[0]), float(lower[0]), float(upper[0])
+
+
+def _gain(material: Material, without: _Recall, having: _Recall) -> float:
+    """The unit of shares: a gain as measured, NaN where it is not clear."""
+    gain, lower, _ = _change(material, without, having)
+    # A quotient by each replicate's own gain would have no mean to speak of.
+    return gain if lower > 0 else np.nan
 
 
 def _contribution(
+    material: Material,
     kind: str,
     part: str,
     pair: Pair,
     without: _Recall,
     having: _Recall,
-    gain: _Recall,
-    material: Material,
+    gain: float,
 ) -> dict[str, object]:
-    step = having.minus(without)
-    lower, upper = map(float, interval(step.value, step.replicates, material.confidence))
-    # A quotient by each replicate's own gain would have no mean to speak of.
-    clear = interval(gain.value, gain.replicates, material.confidence)[0] > 0
-    unit = gain.value if clear else np.nan
+    difference, lower, upper = _change(material, without, having)
     return {
         "kind": kind,
         "part": part,
@@ -108,12 +116,12 @@ def _contribution(
         "on": pair.on,
         "off_recall": without.value,
         "on_recall": having.value,
-        "difference": step.value,
+        "difference": difference,
         "lower": lower,
         "upper": upper,
-        "share": step.value / unit,
-        "share_lower": lower / unit,
-        "share_upper": upper / unit,
+        "share": difference / gain,
+        "share_lower": lower / gain,
+        "share_upper": upper / gain,
     }
 
 
