@@ -73,9 +73,9 @@ def test_a_finished_point_is_not_trained_again_and_a_new_one_is(study, tmp_path,
     points = []
     search_point = stage.search_point
 
-    def counted(variant, dataset, budget, search, point, *given):
+    def counted(variant, dataset, budget, point, *given):
         points.append(point)
-        return search_point(variant, dataset, budget, search, point, *given)
+        return search_point(variant, dataset, budget, point, *given)
 
     monkeypatch.setattr(stage, "search_point", counted)
     before = (study.search("toy", "forest") / "search.csv").read_bytes()
@@ -91,9 +91,26 @@ def test_a_finished_point_is_not_trained_again_and_a_new_one_is(study, tmp_path,
     assert points == [{"min_leaf": 2}]
 
 
+def test_what_is_best_at_the_last_epoch_is_trained_for_longer(study, tmp_path):
+    tuning = {**TUNING, "more_epochs": [40]}
+    longer = Study(write(study.folder, tuning=tuning))
+    try:
+        search = stage.tune(longer, "toy", "mcm", tmp_path)
+    finally:
+        write(study.folder)
+    before = pd.read_csv(study.search("toy", "mcm") / "search.csv")
+    added = search[search["epochs"] == 40]
+    best = before.loc[[before["macro_ap"].idxmax(), before["micro_ap"].idxmax()]]
+    points = best[best["epochs"] == 2][["learning_rate", "weight_decay"]].drop_duplicates()
+    assert len(points) > 0
+    tried = added[["learning_rate", "weight_decay"]].to_numpy()
+    assert tried.tolist() == points.to_numpy().tolist()
+    assert len(search) == len(before) + len(points)
+
+
 def test_another_seed_is_another_search(study, tmp_path):
     kept = [
-        stage._kept_point(given, "data", "toy", "mcm", {"learning_rate": 0.01})
+        stage._kept_point(given, "data", "toy", "mcm", {"learning_rate": 0.01}, [1, 2])
         for given in (study, Study(write(tmp_path, seed=2)), Study(write(tmp_path)))
     ]
     names = [path.name for path in kept]

@@ -77,10 +77,22 @@ def budget() -> Budget:
             "network.epochs: expected different values, smallest first",
         ),
         ("network", {"learning_rate": []}, "network.learning_rate: expected .*at least 1 item"),
-        ("network", {"learning_rate": [-0.1]}, "network.learning_rate: expected values above 0"),
+        (
+            "network",
+            {"learning_rate": [-0.1]},
+            r"network\.learning_rate\.0: expected greater than 0, found -0\.1",
+        ),
         ("network", {"momentum": [1.0]}, "network: unknown key 'momentum'"),
-        ("network", {"weight_decay": [-0.1]}, "network.weight_decay: expected values above 0"),
-        ("linear", {"penalty": [0.0, 1.0]}, "linear.penalty: expected values above 0, found 0"),
+        (
+            "network",
+            {"weight_decay": [-0.1]},
+            r"network\.weight_decay\.0: expected greater than or equal to 0",
+        ),
+        (
+            "linear",
+            {"penalty": [0.0, 1.0]},
+            r"linear\.penalty\.0: expected greater than 0, found 0",
+        ),
     ],
 )
 def test_grids_are_checked(family, grid, message):
@@ -113,6 +125,36 @@ def test_then_all_decays_with_the_rates_that_either_score_chooses():
     ]
     agreed = rows.assign(micro_ap=rows["macro_ap"])
     assert declared().further_points("network", agreed) == further[:2]
+
+
+def test_at_last_more_epochs_for_what_is_best_at_the_last_of_them():
+    rows = pd.DataFrame(
+        {
+            "learning_rate": [0.001, 0.001, 0.01, 0.01],
+            "weight_decay": [0.0, 0.0, 1e-4, 1e-4],
+            "epochs": [1, 3, 1, 3],
+            "macro_ap": [0.1, 0.5, 0.3, 0.2],
+            "micro_ap": [0.1, 0.5, 0.7, 0.6],
+        }
+    )
+    search = declared(more_epochs=[5, 8])
+    of_macro, of_micro = (
+        {"learning_rate": 0.001, "weight_decay": 0.0},
+        {"learning_rate": 0.01, "weight_decay": 1e-4},
+    )
+    assert search.longer_points("network", rows) == [of_macro]
+    also = rows.assign(micro_ap=[0.1, 0.5, 0.6, 0.7])
+    assert search.longer_points("network", also) == [of_macro, of_micro]
+    agreed = rows.assign(micro_ap=rows["macro_ap"])
+    assert search.longer_points("network", agreed) == [of_macro]
+    assert declared().longer_points("network", rows) == []
+    assert search.longer_points("forest", pd.DataFrame()) == []
+    assert search.grid("network")["epochs"] == [1, 3, 5, 8]
+
+
+def test_more_epochs_are_more_than_those_before():
+    with pytest.raises(SettingsError, match="more_epochs: expected different numbers above 3"):
+        declared(more_epochs=[3, 5])
 
 
 def test_of_other_families_all_combinations_are_tried():
@@ -180,10 +222,8 @@ def test_a_data_set_without_validation_positives_is_refused(dataset):
 # --- trying a point -------------------------------------------------------------------------------
 
 
-def tried(dataset, budget, settings, point, search=None):
-    return search_point(
-        settings, dataset, budget, search or declared(), point, STREAMS, Validation.of(dataset)
-    )
+def tried(dataset, budget, settings, point):
+    return search_point(settings, dataset, budget, point, [1, 3], STREAMS, Validation.of(dataset))
 
 
 def test_scores_on_the_way_are_those_of_shorter_trainings(dataset, budget):
@@ -209,6 +249,16 @@ def test_scores_on_the_way_are_those_of_shorter_trainings(dataset, budget):
         ({"weights": {"mode": "binary", "schedule": {"kind": "linear"}}}, True),
         ({"weights": {"mode": "binary", "schedule": {"kind": "linear", "over": "epoch"}}}, False),
         ({"weights": {"mode": "binary", "schedule": {"kind": "alternating"}}}, False),
+        (
+            {
+                "weights": {
+                    "mode": "binary",
+                    "schedule": {"kind": "linear", "reading": "released"},
+                },
+                "reduction": "released",
+            },
+            False,
+        ),
         ({"constraint": "unconditional", "conditional_first": 0.5}, True),
     ],
 )
