@@ -143,6 +143,8 @@ def test_importing_the_package_loads_no_torch_and_its_names_are_there():
 NO_DEPENDENCE = {
     "prepare": {"training", "inference"},
     "train": {"pages", "scores", "datasets", "inference"},
+    "tune": {"datasets", "inference", "pages"},
+    "tuned": {"datasets", "inference", "loss", "training"},
     "combine": {"datasets", "inference"},
     "score": {"training", "datasets", "loss", "inference"},
     "scores": {"training", "datasets", "loss", "inference"},
@@ -151,8 +153,6 @@ NO_DEPENDENCE = {
     "scale": {"training", "datasets", "loss", "inference"},
     "gallery": {"datasets", "scores", "inference"},
     "audit": set(),
-    "tune": {"datasets", "inference"},
-    "tuned": {"training", "datasets", "loss", "inference"},
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rarenodes.loss.hierarchy import Hierarchy
     from rarenodes.loss.uncertainty import uncertainty
     from rarenodes.loss.weighting import node_weights, released_counts
+    from rarenodes.models.model import Model
     from rarenodes.scores.metrics import score_nodes
 
 # Public names and the modules they live in; imported when first used, so that `import rarenodes`
@@ -30,6 +31,7 @@ _HOMES = {
     "Dataset": "datasets",
     "Focal": "loss.coherent",
     "Hierarchy": "loss.hierarchy",
+    "Model": "models.model",
     "RareNodeLoss": "loss.coherent",
     "coherent_bce": "loss.coherent",
     "conditional_bce": "loss.conditional",
@@ -47,6 +49,7 @@ __all__ = [
     "Dataset",
     "Focal",
     "Hierarchy",
+    "Model",
     "RareNodeLoss",
     "coherent_bce",
     "conditional_bce",

@@ -14,6 +14,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed
 from rarenodes.pages.tables import seed_summary, write_table
 from rarenodes.settings import SettingsError
+from rarenodes.stages.check import check_study
 from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
 from rarenodes.stages.score import score_variant
@@ -25,7 +26,7 @@ from rarenodes.training.loop import TrainingError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; one clear line and exit code 1 on anything a person can mend."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=options.log)
     try:
         options.command(options)
     except (SettingsError, StageFailed, TrainingError, ValueError, OSError, MemoryError) as error:
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--params", default="params.yaml", help="the study's parameters (default: %(default)s)"
     )
+    parser.set_defaults(log=sys.stdout)
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, stage in STAGES.items():
         if stage.run is None:
@@ -71,12 +73,55 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument("--variants", nargs="+", help="only these, or others of the catalogue")
     everything.add_argument("--table", metavar="STEM", help="also write all scores as a table")
     everything.set_defaults(command=_run_all)
+    _add_models(commands)
     commands.add_parser("variants", help="list all variants, with sources").set_defaults(
         command=_variants
     )
     commands.add_parser("sources", help="list the sources of data").set_defaults(command=_sources)
-    commands.add_parser("check", help="check the parameters").set_defaults(command=_check)
+    check = commands.add_parser("check", help="check the parameters, and the files of own data")
+    check.add_argument("datasets", nargs="*", help="only these")
+    check.set_defaults(command=_check)
     return parser
+
+
+def _add_models(commands: "argparse._SubParsersAction") -> None:
+    fit = commands.add_parser("fit", help="train one run of a variant and keep it as a model")
+    fit.add_argument("dataset")
+    fit.add_argument("variant", help="a variant of networks or of linear models")
+    fit.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="of the model")
+    fit.add_argument("--seed", type=int, default=0, help="number of the run (default: 0)")
+    fit.set_defaults(command=_fit)
+    predict = commands.add_parser(
+        "predict",
+        help="predict with a model; needs no study",
+        description="Predict with a model; needs no study. Writes CSV with the columns row (of the "
+        "example, from 0), node, name, path and probability. Without a rule: all nodes above the "
+        "global threshold.",
+    )
+    predict.add_argument("model", metavar="FOLDER", type=Path, help="that `fit` wrote")
+    predict.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help=".csv or .parquet with the columns the model was fitted on, .txt with a text a line, "
+        "or .npy with a matrix",
+    )
+    rule = predict.add_mutually_exclusive_group()
+    rule.add_argument("--top", metavar="N", type=int, help="the N most probable nodes")
+    rule.add_argument(
+        "--confidence", metavar="P", type=float, help="the deepest nodes of probability P or more"
+    )
+    rule.add_argument(
+        "--threshold",
+        choices=("global", "depth", "node"),
+        help="all nodes above thresholds tuned on validation data: one, one a depth, one a node",
+    )
+    predict.add_argument("--leaves", action="store_true", help="with --top: nodes without children")
+    predict.add_argument("--column", metavar="NAME", help="of texts, if not called as in fitting")
+    predict.add_argument(
+        "--output", metavar="FILE", type=Path, help="CSV to write (default: the standard output)"
+    )
+    predict.set_defaults(command=_predict, log=sys.stderr)
 
 
 def _run_stage(options: argparse.Namespace) -> None:
@@ -147,6 +192,45 @@ def _prose(options: argparse.Namespace) -> None:
         refresh(options.path)
 
 
+def _fit(options: argparse.Namespace) -> None:
+    from rarenodes.stages.fit import fit  # what a model needs, no other command does
+
+    model = fit(
+        Study(options.params), options.dataset, options.variant, options.output, options.seed
+    )
+    rows = [[row["rarity"], row["nodes"], *(row[key] for key in _OF_RARITY)]
+            for row in model.card["scores"]["by_rarity"]]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["training examples", "nodes", *_OF_RARITY.values()])
+    print(table.to_markdown(index=False, floatfmt=".3f"))
+    print(f"written: {options.output} (its card is {options.output / 'card.md'})")
+
+
+# Scores of a kept model that `fit` prints, of nodes by rarity.
+_OF_RARITY = {
+    "average_precision": "average precision",
+    "recall_half": "recall at 0.5",
+    "f1_tuned": "F1 at the global threshold",
+}
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from rarenodes.stages.fit import predict
+
+    predictions, examples, without = predict(
+        options.model,
+        options.file,
+        options.output,
+        options.column,
+        top=options.top,
+        confidence=options.confidence,
+        threshold=options.threshold,
+        leaves=options.leaves,
+    )
+    if options.output is not None:
+        nothing = f"; none for {without} of them" if without else ""
+        print(f"written: {options.output}, {predictions} nodes for {examples} examples{nothing}")
+
+
 def _variants(options: argparse.Namespace) -> None:
     print(Study(options.params).variant_table().to_markdown(index=False))
 
@@ -162,6 +246,12 @@ def _check(options: argparse.Namespace) -> None:
         f"{options.params}: {len(parameters.datasets)} data sets, {len(study.variants)} "
         f"variants, {parameters.training.seeds} seeds of {parameters.training.members} members"
     )
+    errors = 0
+    for name, finding in check_study(study, options.datasets):
+        print(f"{finding.level}: {name}: {finding.text}")
+        errors += finding.level == "error"
+    if errors:
+        raise SettingsError(f"{errors} to mend, see the lines that begin with error")
 
 
 if __name__ == "__main__":

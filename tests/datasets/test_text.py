@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from rarenodes.datasets.text import TextOptions, embed, merge_duplicates, same_word_groups, words
+from rarenodes.datasets.text import (
+    TextOptions,
+    fit_texts,
+    merge_duplicates,
+    same_word_groups,
+    words,
+)
 
 TEXTS = [
     f"{colour} {animal} of kind {n}"
@@ -10,6 +16,10 @@ TEXTS = [
     for animal in ("dog", "cat")
 ]
 TRAIN = np.arange(10)
+
+
+def embed(texts, train, options, seed):
+    return fit_texts(texts, train, options, seed).apply(texts)
 
 
 def test_words_keep_single_characters():

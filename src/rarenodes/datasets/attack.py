@@ -26,7 +26,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.installed import installed_path
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
-from rarenodes.datasets.text import TextOptions, embed, merge_duplicates, same_word_groups
+from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates, same_word_groups
 from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "ATT&CK"
@@ -112,9 +112,10 @@ def load(source: str, root: Path, options: AttackOptions, sampling: Sampling) ->
     held_out = np.concatenate([split["valid"], split["test"]])
     evaluated = np.asarray(targets.sum(axis=0)).ravel() < len(merged.texts)
     titles = _titles(techniques, relationships, tactics)
+    transformation = fit_texts(merged.texts, split["train"], options, sampling.sklearn_seed("svd"))
     return Dataset(
         name=source,
-        features=embed(merged.texts, split["train"], options, sampling.sklearn_seed("svd")),
+        features=transformation.apply(merged.texts),
         targets=targets,
         hierarchy=hierarchy,
         split=split,
@@ -141,6 +142,7 @@ def load(source: str, root: Path, options: AttackOptions, sampling: Sampling) ->
             "dropped_nodes": len(everything) - len(hierarchy),
         },
         texts=merged.texts,
+        transformation=transformation,
         titles=tuple(titles[node] for node in hierarchy.nodes),
     )
 

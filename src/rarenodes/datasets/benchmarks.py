@@ -11,7 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from rarenodes.datasets.arff import ROOT, ClusArff, read_clus_arff
-from rarenodes.datasets.columns import column_means, filled, one_hot, standardised
+from rarenodes.datasets.columns import (
+    ColumnTransformation,
+    column_means,
+    filled,
+    fit_columns,
+    one_hot,
+)
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.raw_files import RawFile, find, refuse_unverifiable, sha256
 from rarenodes.datasets.sampling import Sampling
@@ -105,9 +111,13 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
     raw = np.vstack([part.values for part in parts.values()])
     hierarchy = Hierarchy(train.edges)
     labels = [names for part in parts.values() for names in part.labels]
+    transformation = fit_columns(
+        train.attributes, raw, train.levels, np.concatenate([split["train"], split["valid"]])
+    )
     return Dataset(
         name=source,
-        features=_features(one_hot(raw, train.levels), split, options.imputation),
+        transformation=transformation,
+        features=_features(raw, transformation, split["test"], options.imputation),
         targets=closed_targets(labels, hierarchy),
         hierarchy=hierarchy,
         split=split,
@@ -169,13 +179,16 @@ def _split(
     return split
 
 
-def _features(columns: np.ndarray, split: Mapping[str, np.ndarray], imputation: str) -> np.ndarray:
-    learned_from, test = np.concatenate([split["train"], split["valid"]]), split["test"]
-    means = column_means(columns, learned_from)
-    complete = filled(columns, means)
-    if imputation == "released":
-        complete[test] = filled(columns[test], column_means(columns, test, otherwise=means))
-    return standardised(complete, learned_from)
+def _features(
+    raw: np.ndarray, transformation: ColumnTransformation, test: np.ndarray, imputation: str
+) -> np.ndarray:
+    if imputation != "released":
+        return transformation.apply(raw)
+    columns = one_hot(raw, transformation.levels)
+    complete = filled(columns, transformation.filling)
+    means = column_means(columns, test, otherwise=transformation.filling)
+    complete[test] = filled(columns[test], means)
+    return transformation.standardised(complete)
 
 
 def _origin(paths: Mapping[str, Path]) -> dict[str, Any]:

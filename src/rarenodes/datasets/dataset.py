@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -22,6 +22,20 @@ SPLITS = ("train", "valid", "test")
 
 class PreparedDataError(ValueError):
     """A prepared data set that is damaged; the message says where, what, and the mend."""
+
+
+@runtime_checkable
+class Transformation(Protocol):
+    """What was learned from training examples to make features of any: see `transformations`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+
+    def apply(self, inputs: Any) -> Float[np.ndarray, "examples features"]:
+        """Features of examples, float32."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,8 @@ class Dataset:
         titles: what every node is called in words, where the source says.
         images: `[examples, height, width]`, one an example, grey values from 0 to 255, where examples are images;
             `features` are then made of them.
+        transformation: how the features were made, where they were made from texts or columns; known
+            to who loads a data set from its source, and not stored with it.
 
     """
 
@@ -54,6 +70,7 @@ class Dataset:
     texts: tuple[str, ...] | None = field(default=None, repr=False)
     titles: tuple[str, ...] | None = field(default=None, repr=False)
     images: UInt8[np.ndarray, "images height width"] | None = field(default=None, repr=False)
+    transformation: Transformation | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         examples, nodes = self.targets.shape

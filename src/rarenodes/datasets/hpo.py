@@ -23,7 +23,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.installed import installed_path
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
-from rarenodes.datasets.text import TextOptions, embed, merge_duplicates, same_word_groups
+from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates, same_word_groups
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import unknown_name
 
@@ -103,9 +103,10 @@ def load(source: str, root: Path, options: HpoOptions, sampling: Sampling) -> Da
     split = sampling.split_groups(groups, targets, options)
     # A branch chosen alone holds every text, as the root does: there is nothing to detect.
     evaluated = np.asarray(targets.sum(axis=0)).ravel() < len(merged.texts)
+    transformation = fit_texts(merged.texts, split["train"], options, sampling.sklearn_seed("svd"))
     return Dataset(
         name=source,
-        features=embed(merged.texts, split["train"], options, sampling.sklearn_seed("svd")),
+        features=transformation.apply(merged.texts),
         targets=targets,
         hierarchy=hierarchy,
         split=split,
@@ -125,6 +126,7 @@ def load(source: str, root: Path, options: HpoOptions, sampling: Sampling) -> Da
             "dropped_nodes": len(everything) - len(hierarchy),
         },
         texts=merged.texts,
+        transformation=transformation,
         titles=tuple(ROOT if node == ROOT else terms[node].name for node in hierarchy.nodes),
     )
 

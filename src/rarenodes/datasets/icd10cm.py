@@ -21,7 +21,7 @@ from pydantic import Field
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
-from rarenodes.datasets.text import TextOptions, embed, merge_duplicates
+from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import unknown_name
 
@@ -72,9 +72,10 @@ def load(source: str, root: Path, options: Icd10cmOptions, sampling: Sampling) -
     split = sampling.split(len(merged.texts), options)
     # A chapter chosen alone holds every text, as the root does: there is nothing to detect.
     evaluated = np.asarray(targets.sum(axis=0)).ravel() < len(merged.texts)
+    transformation = fit_texts(merged.texts, split["train"], options, sampling.sklearn_seed("svd"))
     return Dataset(
         name=source,
-        features=embed(merged.texts, split["train"], options, sampling.sklearn_seed("svd")),
+        features=transformation.apply(merged.texts),
         targets=targets,
         hierarchy=hierarchy,
         split=split,
@@ -92,6 +93,7 @@ def load(source: str, root: Path, options: Icd10cmOptions, sampling: Sampling) -
             "dropped_nodes": len(everything) - len(hierarchy),
         },
         texts=merged.texts,
+        transformation=transformation,
         titles=tuple(_title_of_node(node) for node in hierarchy.nodes),
     )
 

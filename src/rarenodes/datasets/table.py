@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from rarenodes.datasets.columns import (
     LARGEST,
-    column_means,
-    filled,
+    ColumnTransformation,
+    Levels,
+    fit_columns,
     number,
-    one_hot,
-    standardised,
 )
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.datasets.edge_lists import read_named_hierarchy
@@ -23,9 +23,9 @@ from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling, SplitOptions
 from rarenodes.datasets.table_files import Table, TableError, read_table
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
-from rarenodes.datasets.text import TextOptions, embed, merge_duplicates
+from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.settings import unknown_name
+from rarenodes.settings import SettingsError, unknown_name
 
 # A column with more is an identifier or a text, not a category.
 MOST_CATEGORIES = 256
@@ -90,7 +90,7 @@ class TableOptions(SplitOptions, TextOptions):
 def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> Dataset:
     """A data set from one's own files.
 
-    Texts are embedded as in `text.embed`, fitted on the training part. Other features are
+    Texts are embedded as in `text.fit_texts`, fitted on the training part. Other features are
     treated as in the benchmarks: categories become 0/1 columns, missing values take the column's
     mean, and columns are standardised, over train + valid. Roots are not evaluated. The card counts
     what did not become an example or a node of its own: texts merged or without a word, and nodes
@@ -129,12 +129,15 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
     )
     split = sampling.split(len(labels), options) if parts is None else sampling.limit(_rows(parts))
     if texts is not None:
-        features = embed(texts, split["train"], options, sampling.sklearn_seed("svd"))
+        transformation = fit_texts(
+            texts, split["train"], options, sampling.sklearn_seed("svd"), options.text
+        )
+        features = transformation.apply(texts)
     else:
         learned_from = np.concatenate([split["train"], split["valid"]])
-        columns = _columns(table, options)
-        complete = filled(columns, column_means(columns, learned_from))
-        features = standardised(complete, learned_from)
+        names, values, levels = _columns(table, options)
+        transformation = fit_columns(names, values, levels, learned_from)
+        features = transformation.apply(values)
     return Dataset(
         name=source,
         features=features,
@@ -154,6 +157,7 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
             "dropped_nodes": len(named.hierarchy) - len(hierarchy),
         },
         texts=texts,
+        transformation=transformation,
         titles=_titles(hierarchy, named.names),
     )
 
@@ -171,8 +175,7 @@ def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
         if column is not None and column not in table.columns:
-            known = [brief(name, 40) for name in table.columns]
-            raise unknown_name("column", column, known[:20], str(table.path))
+            raise unknown_column(table, column)
 
 
 def _labels(
@@ -180,7 +183,7 @@ def _labels(
 ) -> list[list[str]]:
     labels = []
     for row, cell in enumerate(table.text(options.labels)):
-        names = [name.strip() for name in cell.split(options.separator) if name.strip()]
+        names = labels_in(cell, options.separator)
         if not names:
             raise TableError(
                 f"{table.place(row)}: no label in column {options.labels!r}, expected at least one: "
@@ -200,6 +203,11 @@ def _labels(
                 raise table.fault(row, options.labels, f"unknown node {short(name)}{mend}")
         labels.append(names)
     return labels
+
+
+def labels_in(cell: str, separator: str) -> list[str]:
+    """The labels that a cell lists."""
+    return [name.strip() for name in cell.split(separator) if name.strip()]
 
 
 def _parts(table: Table, options: TableOptions) -> list[str] | None:
@@ -252,31 +260,104 @@ def _rows(parts: Sequence[str]) -> dict[str, np.ndarray]:
     return {part: np.flatnonzero(np.array(parts) == part) for part in SPLITS}
 
 
-def _columns(table: Table, options: TableOptions) -> np.ndarray:
-    not_features = {options.labels, options.split}
-    names = options.features or [c for c in table.columns if c not in not_features]
+def _columns(table: Table, options: TableOptions) -> tuple[list[str], np.ndarray, Levels]:
+    """Names of the columns of features, `[rows, columns]` of what they hold, and their categories."""
+    names = names_of_features(table, options)
     if not names:
         raise TableError(
             f"{table.path}: no column is left for features; expected at least one, or the option text"
         )
-    values, levels = [], []
-    for name in names:
-        cells = table.usable(name)
-        if name in options.categories:
-            column, categories = _categories(table, name, table.text(name))
-        elif isinstance(cells, np.ndarray):
-            column, categories = _checked_numbers(table, name, cells.astype(np.float64)), None
-        else:
-            column, categories = _numbers_or_categories(table, name, cells)
-        values.append(column)
-        levels.append(categories)
-    columns = one_hot(np.column_stack(values), levels)
-    if not columns.shape[1]:
+    columns = [column_of_features(table, name, options) for name in names]
+    values, levels = [column for column, _ in columns], [some for _, some in columns]
+    if all(some == () for some in levels):
         raise TableError(
             f"{table.path}: the columns of features hold no value, expected at least one: "
             "choose others in the option features"
         )
-    return columns
+    return names, np.column_stack(values), levels
+
+
+def names_of_features(table: Table, options: TableOptions) -> list[str]:
+    """The columns of features: those that are named, or all that mean nothing else."""
+    not_features = {options.labels, options.split}
+    return options.features or [name for name in table.columns if name not in not_features]
+
+
+def column_of_features(
+    table: Table, name: str, options: TableOptions
+) -> tuple[Float[np.ndarray, " rows"], tuple[str, ...] | None]:
+    """What a column of features holds: numbers, or positions of categories; and these categories.
+
+    Raises:
+        TableError: it holds neither, or it is in doubt which.
+
+    """
+    cells = table.usable(name)
+    if name in options.categories:
+        return _categories(table, name, table.text(name))
+    if isinstance(cells, np.ndarray):
+        return _checked_numbers(table, name, cells.astype(np.float64)), None
+    return _numbers_or_categories(table, name, cells)
+
+
+def values_for(
+    table: Table, transformation: ColumnTransformation
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The columns of another table, as a transformation that was fitted earlier takes them.
+
+    Args:
+        table: has at least the transformation's columns.
+        transformation: says which columns hold numbers and which categories.
+
+    Returns:
+        `[rows, columns]`: numbers, or positions of categories; NaN where a value is missing or a
+        category was not there when the transformation was fitted. And how many of the latter there
+        are, by column.
+
+    Raises:
+        TableError: a column is missing, or holds what is no number where numbers are expected.
+
+    """
+    values, unseen = [], {}
+    for name, levels in zip(transformation.names, transformation.levels, strict=True):
+        if name not in table.columns:
+            raise TableError(str(unknown_column(table, name)))
+        if levels is None:
+            values.append(_numbers(table, name))
+            continue
+        position = {level: float(i) for i, level in enumerate(levels)}
+        cells = [cell.strip() for cell in table.text(name)]
+        values.append(np.array([position.get(cell, np.nan) for cell in cells]))
+        new = sum(cell not in MISSING and cell not in position for cell in cells)
+        if new:
+            unseen[name] = new
+    return np.column_stack(values), unseen
+
+
+def unknown_column(table: Table, name: str) -> SettingsError:
+    """The error for a column that the table does not have, with the nearest one that it has."""
+    known = [brief(known, 40) for known in table.columns]
+    return unknown_name("column", name, known[:20], str(table.path))
+
+
+def _numbers(table: Table, name: str) -> np.ndarray:
+    cells = table.usable(name)
+    if isinstance(cells, np.ndarray):
+        return _checked_numbers(table, name, cells.astype(np.float64))
+    column = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        if cell is None or cell.strip() in MISSING:
+            continue
+        try:
+            column[row] = number(cell.strip())
+        except ValueError:
+            raise table.fault(
+                row,
+                name,
+                f"found {short(cell)}, expected a number, as when the model was fitted: correct it, "
+                "or leave the cell empty if it is missing",
+            ) from None
+    return _checked_numbers(table, name, column)
 
 
 def _numbers_or_categories(

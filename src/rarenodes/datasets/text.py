@@ -1,14 +1,19 @@
 """Short texts as vectors: TF-IDF of words and bigrams, reduced by a truncated SVD."""
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
 from rarenodes.settings import Settings
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 _WORD = re.compile(r"\w+")
 
@@ -88,10 +93,90 @@ def same_word_groups(texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
     )
 
 
-def embed(
-    texts: Sequence[str], train: Int[np.ndarray, " train"], options: TextOptions, seed: int
-) -> Float[np.ndarray, "texts components"]:
-    """Vectors of texts, everything fitted on the training texts alone.
+@dataclass(frozen=True)
+class TextTransformation:
+    """What was learned from training texts: how any text becomes a vector.
+
+    A text's vector depends on the text alone, and is the same, bit by bit, as when the data set was
+    made.
+
+    Attributes:
+        vocabulary: words and bigrams, in the order of the columns of `idf` and `components`.
+        idf: `[terms]`, inverse document frequencies.
+        components: `[components, terms]`, of the truncated SVD.
+        scale: what reduced vectors are divided by.
+        column: the column of texts in a table.
+
+    """
+
+    kind: ClassVar[str] = "text"
+
+    vocabulary: tuple[str, ...] = field(repr=False)
+    idf: Float[np.ndarray, " terms"] = field(repr=False)
+    components: Float[np.ndarray, "components terms"] = field(repr=False)
+    scale: float
+    column: str = "text"
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return len(self.components)
+
+    def apply(self, texts: Sequence[str]) -> Float[np.ndarray, "texts components"]:
+        """Vectors of texts, float32; terms that are not in the vocabulary count nothing."""
+        from threadpoolctl import threadpool_limits
+
+        if not len(texts):
+            return np.empty((0, self.width), dtype=np.float32)
+        # The number of threads decides the last digits, and with them the data set's checksum.
+        with threadpool_limits(1):
+            weighted = self._vectoriser.transform(texts)
+            return ((weighted @ self.components.T) / self.scale).astype(np.float32)
+
+    @cached_property
+    def _vectoriser(self) -> "TfidfVectorizer":
+        positions = {term: position for position, term in enumerate(self.vocabulary)}
+        vectoriser = _vectoriser(vocabulary=positions)
+        vectoriser.idf_ = self.idf
+        return vectoriser
+
+    def description(self) -> dict[str, Any]:
+        """All but the arrays, as JSON can hold it."""
+        return {"column": self.column, "vocabulary": list(self.vocabulary)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, by name."""
+        scale = np.array([self.scale], dtype=np.float64)
+        return {"idf": self.idf, "components": self.components, "scale": scale}
+
+    @classmethod
+    def restored(
+        cls, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "TextTransformation":
+        """What `description` and `arrays` are of.
+
+        Raises:
+            ValueError: the two do not fit each other.
+
+        """
+        terms = tuple(description["vocabulary"])
+        idf, components = arrays["idf"], arrays["components"]
+        if len(terms) != len(idf) or components.shape[1:] != idf.shape:
+            raise ValueError(
+                f"found {len(terms)} terms, {len(idf)} weights and components of shape "
+                f"{components.shape}, expected the same number of terms in all"
+            )
+        return cls(terms, idf, components, float(arrays["scale"][0]), description["column"])
+
+
+def fit_texts(
+    texts: Sequence[str],
+    train: Int[np.ndarray, " train"],
+    options: TextOptions,
+    seed: int,
+    column: str = "text",
+) -> TextTransformation:
+    """Learn from training texts how texts become vectors.
 
     The reduced vectors share one scale, under which the training vectors have mean square 1: a
     network's usual initial weights suit them, and the leading components stay larger than the
@@ -103,27 +188,30 @@ def embed(
         options: how many n-grams and how many components at most; fewer where the training
             texts have fewer.
         seed: for the randomised SVD.
-
-    Returns:
-        `[texts, components]`, float32.
+        column: the column of texts in a table.
 
     """
     # Imported here: it takes two seconds, which who only reads a prepared data set should not pay.
     from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from threadpoolctl import threadpool_limits
 
-    vectoriser = TfidfVectorizer(
+    vectoriser = _vectoriser(max_features=options.max_features)
+    fitted = vectoriser.fit_transform([texts[row] for row in train])
+    svd = TruncatedSVD(min(options.components, *fitted.shape), random_state=seed)
+    with threadpool_limits(1):
+        scale = float(np.sqrt(np.mean(svd.fit_transform(fitted) ** 2)))
+    terms = tuple(map(str, vectoriser.get_feature_names_out()))
+    return TextTransformation(terms, vectoriser.idf_, svd.components_, scale, column)
+
+
+def _vectoriser(**options: Any) -> "TfidfVectorizer":
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
         tokenizer=words,
         token_pattern=None,
         lowercase=False,
         ngram_range=(1, 2),
         sublinear_tf=True,
-        max_features=options.max_features,
+        **options,
     )
-    fitted = vectoriser.fit_transform([texts[row] for row in train])
-    svd = TruncatedSVD(min(options.components, *fitted.shape), random_state=seed)
-    # The number of threads decides the last digits, and with them the data set's checksum.
-    with threadpool_limits(1):
-        scale = np.sqrt(np.mean(svd.fit_transform(fitted) ** 2))
-        return (svd.transform(vectoriser.transform(texts)) / scale).astype(np.float32)

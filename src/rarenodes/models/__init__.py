@@ -1,0 +1,1 @@
+"""What is kept of a trained model, and predicting with it."""

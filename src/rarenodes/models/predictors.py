@@ -1,0 +1,144 @@
+"""The trained part of a model: from features to coherent probabilities, and as files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.numpy import load_file, save_file
+
+from rarenodes.folders import reading, writing
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.randomness import torch_stream
+from rarenodes.training.ensemble import FILES as ENSEMBLE_FILES
+from rarenodes.training.ensemble import Ensemble
+from rarenodes.training.linear import Linear
+
+# Examples that a network sees at once: as in training runs, so that the bits are theirs.
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Networks:
+    """An ensemble of networks.
+
+    Attributes:
+        ensemble: the members and their output rule.
+        hierarchy: the nodes.
+        dropout_seed: of the dropout under which one network predicts several times; it is drawn
+            anew, and the same, for every call. Not used where members are networks.
+
+    """
+
+    family: ClassVar[str] = "network"
+    files: ClassVar[tuple[str, ...]] = tuple(f"networks/{name}" for name in ENSEMBLE_FILES)
+
+    ensemble: Ensemble
+    hierarchy: Hierarchy
+    dropout_seed: int = 0
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return self.ensemble.shape.features
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return self.ensemble.shape.nodes
+
+    def predictions(
+        self, features: Float[np.ndarray, "examples features"]
+    ) -> Iterator[Float[np.ndarray, "batch nodes"]]:
+        """Coherent probabilities, batch by batch."""
+        device = self.ensemble.weights[0].device
+        inputs = torch.from_numpy(features).to(device)
+        dropout = self._dropout(str(device))
+        for batch in self.ensemble.predictions(inputs, self.hierarchy, BATCH, dropout):
+            yield batch.cpu().numpy()
+
+    def _dropout(self, device: str) -> Sequence[torch.Generator] | None:
+        if self.ensemble.passes == 1:
+            return None
+        return [
+            torch_stream(self.dropout_seed, "model", "dropout", member, device=device)
+            for member in range(self.ensemble.members)
+        ]
+
+    def description(self) -> dict[str, Any]:
+        """What is to be known beside the files."""
+        return {"dropout_seed": self.dropout_seed}
+
+    def save(self, folder: Path) -> None:
+        """Write the networks' files."""
+        self.ensemble.save(folder / "networks")
+
+    @classmethod
+    def load(
+        cls, folder: Path, hierarchy: Hierarchy, description: dict[str, Any], mend: str
+    ) -> "Networks":
+        """Read what `save` wrote."""
+        ensemble = Ensemble.load(folder / "networks")
+        return cls(ensemble, hierarchy, int(description["dropout_seed"]))
+
+
+@dataclass(frozen=True)
+class Regressions:
+    """Logistic regressions.
+
+    Attributes:
+        linear: the regressions.
+
+    """
+
+    family: ClassVar[str] = "linear"
+    files: ClassVar[tuple[str, ...]] = ("linear.safetensors",)
+
+    linear: Linear
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return len(self.linear.weights)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.linear.intercept)
+
+    def predictions(
+        self, features: Float[np.ndarray, "examples features"]
+    ) -> Iterator[Float[np.ndarray, "batch nodes"]]:
+        """Coherent probabilities, batch by batch."""
+        for start in range(0, len(features), BATCH):
+            yield self.linear.predict(features[start : start + BATCH])
+
+    def description(self) -> dict[str, Any]:
+        """What is to be known beside the file."""
+        return {"conditional": self.linear.conditional}
+
+    def save(self, folder: Path) -> None:
+        """Write the regressions' file."""
+        arrays = {"weights": self.linear.weights, "intercept": self.linear.intercept}
+        with writing(folder):
+            arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(arrays, folder / self.files[0])
+
+    @classmethod
+    def load(
+        cls, folder: Path, hierarchy: Hierarchy, description: dict[str, Any], mend: str
+    ) -> "Regressions":
+        """Read what `save` wrote."""
+        with reading(folder / cls.files[0], mend):
+            arrays = load_file(folder / cls.files[0])
+            weights, intercept = arrays["weights"], arrays["intercept"]
+            if weights.shape[1:] != intercept.shape:
+                raise ValueError(f"{weights.shape} weights do not fit {intercept.shape} intercepts")
+        return cls(Linear(weights, intercept, bool(description["conditional"]), hierarchy))
+
+
+Predictor = Networks | Regressions
+PREDICTORS = {kind.family: kind for kind in (Networks, Regressions)}

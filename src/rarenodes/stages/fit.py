@@ -1,0 +1,141 @@
+"""The commands `fit` and `predict`: a model that is kept, from a study; predictions, without one."""
+
+import csv
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from rarenodes.datasets import load_dataset
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.folders import writing
+from rarenodes.models.files import check_free
+from rarenodes.models.fitting import check_family, fit_model
+from rarenodes.models.inputs import read_inputs
+from rarenodes.models.model import COLUMNS, Model
+from rarenodes.settings import SettingsError
+from rarenodes.study.params import Study
+from rarenodes.training.loop import Streams
+
+log = logging.getLogger(__name__)
+
+
+def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> Model:
+    """Fit one run of a variant on a data set of a study, and keep the model in a folder.
+
+    The data set is loaded from its source, since what a new example's features are made with is not
+    stored with a prepared one. The run is that of the same seed of the stage `train`.
+
+    Args:
+        study: the study.
+        name: of the data set.
+        variant: of the study or its catalogue.
+        folder: where the model goes; a model that is there is replaced.
+        seed: number of the run.
+
+    Raises:
+        SettingsError: unknown names, or a variant of which no model can be kept.
+        OSError: the folder holds something else, or cannot be written.
+
+    """
+    settings, training = study.dataset(name), study.training(name, variant)
+    check_family(variant, study.variant(variant))
+    check_free(folder)
+    if seed < 0:
+        raise SettingsError(f"seed: expected 0 or more, found {seed}")
+    torch.set_num_threads(training.threads)
+    dataset = load_dataset(
+        settings.source,
+        study.data_folder,
+        seed=study.parameters.seed,
+        train_fraction=settings.train_fraction,
+        options=settings.options,
+    )
+    _compare_with_prepared(study, name, dataset)
+    checkpoint = study.checkpoint(dataset, name, variant, seed)
+    model = fit_model(
+        dataset,
+        study.variant(variant),
+        training,
+        Streams(study.parameters.seed, name, variant, seed),
+        checkpoint,
+        study.parameters.evaluation.rarity_counted_in,
+    )
+    model.save(folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return model
+
+
+def _compare_with_prepared(study: Study, name: str, dataset: Dataset) -> None:
+    """Say so where the study's results are of other data than the model will be."""
+    if not (study.prepared(name) / "dataset.json").exists():
+        return
+    if Dataset.load(study.prepared(name)).checksum() != dataset.checksum():
+        log.warning(
+            "%s: the data changed since they were prepared: the model is fitted on the new ones, the "
+            "study's results are of the old; run `dvc repro` to renew them",
+            name,
+        )
+
+
+def predict(
+    folder: Path, file: Path, output: Path | None, column: str | None = None, **rule: Any
+) -> tuple[int, int, int]:
+    """Write what a model predicts for the examples of a file as CSV.
+
+    Args:
+        folder: of the model.
+        file: a CSV or Parquet table, a `.txt` file of texts or a `.npy` file of a matrix.
+        output: where the table goes; None: to the standard output.
+        column: the column of texts, where it has another name than when the model was fitted.
+        rule: `top`, `confidence`, `threshold` and `leaves`, as of `Model.predict`.
+
+    Returns:
+        How many predictions for how many examples, and for how many examples there is none.
+
+    Raises:
+        OSError: a file is missing, or cannot be read or written.
+        ValueError: the model is damaged, the file is not what it takes, or a rule that cannot be.
+
+    """
+    model = Model.load(folder)
+    inputs = read_inputs(file, model.transformation, column)
+    tables = model.predictions(inputs, **rule)
+    first = next(tables)  # what is wrong with the rule shows before a file is written
+    predictions, examples = 0, 0
+    with _opened(output) as target:
+        writer = csv.writer(target, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for table in _and_then(first, tables):
+            rounded = [f"{p:.6g}" for p in table["probability"]]
+            columns = [table[name].tolist() for name in COLUMNS[:-1]]
+            writer.writerows(zip(*columns, rounded, strict=True))
+            predictions += len(table)
+            examples += table["row"].nunique()
+    return predictions, len(inputs), len(inputs) - examples
+
+
+def _and_then(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    """The file, whole or not at all; or the standard output."""
+    if output is None:
+        yield sys.stdout
+        return
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        with writing(output):
+            with partial.open("w", encoding="utf-8", newline="") as target:
+                yield target
+            partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)

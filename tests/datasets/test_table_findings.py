@@ -1,0 +1,205 @@
+"""Every finding about own data, by the files that cause it."""
+
+from pathlib import Path
+
+import pytest
+
+from rarenodes.datasets.sampling import Sampling
+from rarenodes.datasets.table import TableOptions
+from rarenodes.datasets.table_findings import inspect_table
+
+EDGES = "child,parent\nmammal,animal\nbird,animal\ndog,mammal\ncat,mammal\nowl,bird\n"
+HEAD = "text,labels,part\n"
+ROWS = "a b,dog,train\nc d,cat,train\ne f,owl,valid\ng h,dog,test\n"
+
+
+@pytest.fixture
+def found(tmp_path):
+    """What is found in own files: pairs of level and text."""
+
+    def inspect(table=HEAD + ROWS, edges=EDGES, hierarchy="edges.csv", **options):
+        if table is not None:
+            (tmp_path / "own.csv").write_text(table)
+        if edges is not None:
+            (tmp_path / hierarchy).write_text(edges)
+        given = {"examples": "own.csv", "hierarchy": hierarchy, "text": "text", "split": "part"}
+        settings = TableOptions(**{**given, **options})
+        report = inspect_table(settings, tmp_path, Sampling("table"))
+        return [(f.level, f.text.replace(f"{tmp_path}/", "")) for f in report.findings]
+
+    return inspect
+
+
+def one(findings, level, text):
+    """The one finding that begins with, or holds, a text."""
+    fitting = [f for f in findings if text in f[1]]
+    assert len(fitting) == 1, findings
+    assert fitting[0][0] == level
+    assert "\n" not in fitting[0][1]
+    return fitting[0][1]
+
+
+def test_what_is_fine_is_described(found):
+    assert found() == [
+        ("note", "own.csv: 4 rows; columns: labels 'labels', text 'text', split 'part'"),
+        ("note", "edges.csv: a tree of 6 nodes and 5 edges, depth 2"),
+        ("note", "4 examples: 2 train, 1 valid, 1 test"),
+        ("note", "4 of 6 nodes have 1 to 10 training examples"),
+        ("warning", "2 nodes have no training example and cannot be learnt: 'bird', 'owl'"),
+    ]
+
+
+def test_missing_files_are_both_named(found):
+    findings = found(table=None, edges=None)
+    assert [level for level, _ in findings] == ["error", "error"]
+    assert findings[0][1].startswith("edges.csv: no such file")
+    assert findings[1][1].startswith("own.csv: no such file")
+
+
+def test_unknown_labels_come_with_the_nearest_name(found):
+    findings = found(table=HEAD + ROWS + "i,owll,train\nj,owll,train\nk,qqqqq,train\n")
+    assert one(findings, "error", "'owll'") == (
+        "own.csv, line 6, column 'labels': unknown node 'owll', in 2 rows; did you mean 'owl'?"
+    )
+    assert one(findings, "error", "'qqqqq'").endswith(
+        "in 1 rows: correct it, or add the node to edges.csv"
+    )
+
+
+def test_many_unknown_labels_are_counted(found):
+    more = "".join(f"t{i},none{i},train\n" for i in range(12))
+    findings = found(table=HEAD + ROWS + more)
+    assert sum("unknown node" in text for _, text in findings) == 10
+    one(findings, "error", "2 more labels are no node of edges.csv")
+
+
+def test_another_separator(found):
+    text = one(found(table=HEAD + ROWS + "i,dog|owl,train\n"), "error", "unknown node")
+    assert text.endswith("its parts are nodes: set the option separator to '|'")
+
+
+def test_rows_without_a_label(found):
+    text = one(found(table=HEAD + ROWS + "i,,train\nj,;,test\n"), "error", "no label")
+    assert text.startswith("own.csv, line 6: no label in column 'labels', in 2 rows")
+
+
+def test_a_column_of_labels_of_another_name(found):
+    text = one(found(labels="label"), "error", "unknown column 'label'")
+    assert "'labels' holds names of nodes: set the option" in text
+
+
+def test_columns_that_are_not_there(found):
+    one(found(split="fold"), "error", "unknown column 'fold'")
+    one(found(text="words"), "error", "unknown column 'words'")
+    one(found(text=None, features=["size"]), "error", "unknown column 'size'")
+
+
+def test_features_are_counted_and_guessed(found):
+    table = (
+        "size,colour,labels,part\n1,red,dog,train\n2,blue,cat,train\n3,,owl,valid\n4,red,owl,test\n"
+    )
+    findings = found(table=table, text=None)
+    assert "features guessed" in one(findings, "note", "4 rows")
+    one(findings, "note", "1 columns of numbers ('size'), 1 of categories ('colour (2)')")
+
+
+def test_a_slip_among_numbers(found):
+    table = "size,labels,part\n1,dog,train\n2,cat,train\nbig,owl,valid\n4,owl,test\n"
+    one(found(table=table, text=None), "error", "found 'big', expected a number")
+
+
+def test_columns_that_look_like_texts(found):
+    table = "it,labels,part\n" + "".join(
+        f"one two three four {i},dog,{part}\n" for i, part in enumerate(("train", "valid", "test"))
+    )
+    one(found(table=table, text=None), "warning", "column 'it': looks like texts")
+
+
+def test_names_in_two_places(found):
+    text = one(found(edges=EDGES + "owl,mammal\n"), "warning", "stand in two places")
+    assert "1 names stand in two places: 'owl' under 'bird', 'mammal'" in text
+    one(found(edges=EDGES + "owl,mammal\n"), "note", "a DAG of 6 nodes and 6 edges, depth 2")
+
+
+def test_names_of_several_nodes(found):
+    obo = "format-version: 1.2\n" + "".join(
+        f"\n[Term]\nid: {node}\nname: {name}\n" + (f"is_a: {parent}\n" if parent else "")
+        for node, name, parent in (
+            ("animal", "animal", None), ("dog", "other", "animal"), ("cat", "other", "animal"),
+            ("owl", "owl", "animal"),
+        )
+    )  # fmt: skip
+    text = one(found(edges=obo, hierarchy="edges.obo"), "warning", "are those of several nodes")
+    assert "'other': 'cat', 'dog'" in text
+
+
+def test_edges_that_look_reversed(found):
+    lines = [line.split(",") for line in EDGES.splitlines()[1:]]
+    edges = "child,parent\n" + "".join(f"{parent},{child}\n" for child, parent in lines)
+    text = one(found(edges=edges), "warning", "exchanged")
+    assert text == (
+        "edges.csv: 4 of 4 labels are at the top of the hierarchy, with other nodes below them: are "
+        "child and parent exchanged?"
+    )
+    assert not [text for _, text in found() if "exchanged" in text]
+
+
+def test_a_flat_hierarchy_is_not_reversed(found):
+    edges = "child,parent\ndog,animal\ncat,animal\nowl,animal\n"
+    assert not [text for _, text in found(edges=edges) if "exchanged" in text]
+
+
+def test_parts(found):
+    text = one(found(table=HEAD + ROWS + "i,dog,tets\n"), "error", "found 'tets'")
+    assert text.startswith("own.csv, line 6, column 'part'")
+    one(found(table=HEAD + ROWS.replace("valid", "test")), "error", "no row has 'valid'")
+
+
+def test_the_same_text_in_two_parts(found):
+    text = one(found(table=HEAD + ROWS + 'i,dog,train\n"I!",dog,test\n'), "error", "the same text")
+    assert text.startswith(
+        "own.csv, line 7: the same text is in 'test' here and in 'train' in line 6"
+    )
+
+
+def test_the_same_text_twice(found):
+    one(found(table=HEAD + ROWS + '"A, b",dog,train\n'), "note", "1 texts say the same as another")
+    one(
+        found(table=HEAD + ROWS + "…,dog,train\n"), "warning", "no word in column 'text', in 1 rows"
+    )
+
+
+def test_the_same_features_twice(found):
+    table = "size,labels,part\n1,dog,train\n1,cat,train\n2,owl,valid\n1,owl,test\n"
+    findings = found(table=table, text=None)
+    one(findings, "warning", "line 5: the same features is in 'test' here and in 'train' in line 2")
+    one(findings, "warning", "1 rows have the features of an earlier row")
+
+
+def test_few_examples(found):
+    text = one(found(min_count=2), "note", "have fewer than 2 examples")
+    assert text.startswith("3 of 6 nodes")  # bird, owl and cat have one
+    one(found(min_count=9), "error", "lower min_count")
+
+
+def test_too_few_rows_for_a_random_split(found):
+    one(found(table="text,labels\na,dog\n", split=None), "error", "is empty")
+
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
+
+
+@pytest.mark.parametrize(
+    ("examples", "hierarchy", "text"),
+    [
+        ("texts.csv", "animals_edges.csv", "text"),
+        ("texts.parquet", "animals.obo", "text"),
+        ("features.csv", "animals_edges.json", None),
+    ],
+)
+def test_the_examples_are_fine(examples, hierarchy, text):
+    options = TableOptions(examples=examples, hierarchy=hierarchy, text=text, split="part")
+    report = inspect_table(options, EXAMPLES, Sampling("table"))
+    assert {finding.level for finding in report.findings} == {"note"}
+    assert len(report.hierarchy) == 11
+    assert report.training_examples == 14

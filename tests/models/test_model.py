@@ -1,0 +1,264 @@
+"""A model predicts what was trained, from any folder, or says in one line why it cannot."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rarenodes import Model
+from rarenodes.datasets import load_dataset
+from rarenodes.folders import UnreadableFile
+from rarenodes.models import files
+from rarenodes.models.fitting import fit_model, fit_predictor
+from rarenodes.settings import SettingsError
+from rarenodes.training.loop import Budget, Streams
+from rarenodes.training.variants import VariantSettings
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
+TEXTS = {
+    "examples": "texts.csv",
+    "hierarchy": "animals_edges.csv",
+    "text": "text",
+    "split": "part",
+}
+FEATURES = {"examples": "features.csv", "hierarchy": "animals_edges.json", "split": "part"}
+BUDGET = Budget(
+    epochs=20, batch_size=8, learning_rate=0.02, hidden=16, layers=1, dropout=0.1, members=2
+)
+VARIANTS = {
+    "maximum": {},
+    "product": {"constraint": "conditional"},
+    "constant": {"constraint": "conditional", "unseen": "constant"},
+    "linear": {"linear": {"kind": "conditional"}},
+    "flat": {"linear": {"kind": "flat"}},
+}
+NEW = ["a puppy that barks", "hoots at night", "zebra", ""]
+
+
+def dataset(options):
+    return load_dataset("table", EXAMPLES, seed=1, options=options)
+
+
+def fitted(data, variant, **changes):
+    settings = VariantSettings(about="a test", **variant)
+    budget = BUDGET.model_copy(update=changes)
+    return fit_model(data, settings, budget, Streams(1, "animals", "test", 0))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return dataset(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def saved(texts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "one"
+    fitted(texts, VARIANTS["product"]).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_same_bits_from_another_folder(texts, tmp_path, variant):
+    model = fitted(texts, VARIANTS[variant])
+    model.save(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "far" / "away")
+    shutil.rmtree(tmp_path / "here")
+    loaded = Model.load(str(tmp_path / "far" / "away"))
+    before, after = model.probabilities(NEW), loaded.probabilities(NEW)
+    assert before.shape == (4, len(texts.hierarchy))
+    np.testing.assert_array_equal(before, after)
+    pd.testing.assert_frame_equal(model.predict(NEW, top=3), loaded.predict(NEW, top=3))
+    assert loaded.card == model.card
+
+
+def test_features_of_texts_are_those_it_was_trained_on(texts, saved):
+    model = Model.load(saved)
+    np.testing.assert_array_equal(model.transformation.apply(texts.texts), texts.features)
+
+
+def test_features_of_columns_are_those_it_was_trained_on(tmp_path):
+    data = dataset(FEATURES)
+    model = fitted(data, VARIANTS["maximum"])
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    table = pd.read_csv(EXAMPLES / "features.csv")
+    test = data.split["test"]
+    expected = np.concatenate(list(model.predictor.predictions(data.features)))
+    np.testing.assert_array_equal(loaded.probabilities(table), expected)
+    assert len(loaded.predict(table.iloc[test], top=1)) == len(test)
+
+
+def test_probabilities_are_those_of_the_training_run(texts, saved):
+    settings = VariantSettings(about="a test", **VARIANTS["product"])
+    predictor = fit_predictor(texts, settings, BUDGET, Streams(1, "animals", "test", 0))
+    expected = next(predictor.predictions(texts.features))
+    np.testing.assert_array_equal(Model.load(saved).probabilities(texts.texts), expected)
+
+
+def test_networks_under_dropout_predict_the_same_each_time(texts, tmp_path):
+    model = fitted(texts, {}, ensemble="dropout", members=3)
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    np.testing.assert_array_equal(model.probabilities(NEW), loaded.probabilities(NEW))
+    np.testing.assert_array_equal(loaded.probabilities(NEW), loaded.probabilities(NEW))
+    assert any("Dropout" in limit for limit in loaded.card["limits"])
+
+
+def test_rules(saved):
+    model = Model.load(saved)
+    p = model.probabilities(NEW)
+    top = model.predict(NEW, top=2)
+    assert list(top.columns) == ["row", "node", "name", "path", "probability"]
+    assert top["row"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not top["node"].isin(model.hierarchy.roots).any()
+    best = p[:, model.evaluated].max(axis=1)
+    np.testing.assert_array_equal(top["probability"].to_numpy()[::2], best)
+    leaves = model.predict(NEW, top=2, leaves=True)
+    assert leaves["node"].isin(model.hierarchy.leaves).all()
+    for scope in ("global", "depth", "node"):
+        chosen = (p > model.thresholds[scope].astype(np.float32)) & model.evaluated
+        assert len(model.predict(NEW, threshold=scope)) == chosen.sum()
+    pd.testing.assert_frame_equal(model.predict(NEW), model.predict(NEW, threshold="global"))
+    assert model.predict([], top=1).empty
+
+
+def test_thresholds_are_those_of_the_study(texts, saved):
+    from rarenodes.scores.run_tables import Predictions, tune_thresholds
+
+    model = Model.load(saved)
+    p = model.probabilities(texts.texts)[:, texts.evaluated]
+    held_out = Predictions(p[texts.split["valid"]], p[texts.split["test"]])
+    for scope, per in (("global", "dataset"), ("depth", "depth"), ("node", "node")):
+        expected = tune_thresholds(texts, held_out, per)
+        np.testing.assert_array_equal(model.thresholds[scope][texts.evaluated], expected)
+        assert np.isnan(model.thresholds[scope][~texts.evaluated]).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"top": 0}, "top: expected at least 1, found 0"),
+        ({"confidence": 1.5}, "confidence: expected above 0 and at most 1, found 1.5"),
+        ({"threshold": "nodes"}, "threshold: expected one of global, depth, node, found 'nodes'"),
+        ({"top": 1, "confidence": 0.5}, "expected one of top, confidence and threshold"),
+        ({"leaves": True}, "leaves is of top alone"),
+    ],
+)
+def test_rules_that_cannot_be(saved, rule, message):
+    with pytest.raises(ValueError, match=message):
+        Model.load(saved).predict(NEW, **rule)
+
+
+def test_without_validation_data_there_are_no_thresholds(texts, tmp_path):
+    model = fitted(texts, {}, fit_on=["train", "valid"])
+    model.save(tmp_path / "model")
+    model = Model.load(tmp_path / "model")
+    assert model.thresholds == {}
+    with pytest.raises(ValueError, match="none were tuned, as no validation data were held out"):
+        model.predict(NEW, threshold="global")
+    pd.testing.assert_frame_equal(model.predict(NEW), model.predict(NEW, confidence=0.5))
+    assert "no validation data were held out" in (tmp_path / "model" / "card.md").read_text()
+
+
+def test_card(texts, saved):
+    card = json.loads((saved / "card.json").read_text())
+    assert card["data"]["sha256"] == texts.checksum()
+    assert card["hierarchy"]["scored_nodes"] == 10
+    assert [row["rarity"] for row in card["scores"]["by_rarity"]] == ["1–5", "6–10"]
+    assert sum(row["nodes"] for row in card["scores"]["by_rarity"]) == 10
+    page = (saved / "card.md").read_text()
+    assert texts.checksum() in page
+    assert f"{card['scores']['by_rarity'][0]['average_precision']:.3f}" in page
+
+
+def test_nothing_is_pickled(saved):
+    names = {path.suffix for path in saved.rglob("*") if path.is_file()}
+    assert names == {".json", ".md", ".safetensors", ""}
+    assert not [p for p in saved.rglob("*") if p.is_file() and p.read_bytes()[:1] == b"\x80"]
+
+
+@pytest.mark.parametrize(
+    "name", ["networks/ensemble.safetensors", "transformation.json", "card.md", "model.json"]
+)
+def test_a_damaged_model_is_refused(saved, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    with pytest.raises(UnreadableFile, match=r"copy the model again") as fault:
+        Model.load(folder)
+    assert "\n" not in str(fault.value)
+    assert str(folder / name) in str(fault.value)
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "thresholds.safetensors", "networks/ensemble.json"])
+def test_a_model_of_which_a_file_is_missing_is_refused(saved, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    (folder / name).unlink()
+    with pytest.raises(UnreadableFile, match=r"copy the model again"):
+        Model.load(folder)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        Model.load(tmp_path)
+
+
+def test_versions_that_read_a_model(saved, monkeypatch):
+    assert files.library_range("0.3.7") == ("0.3.0", "0.4.0")
+    assert files.library_range("2.0.1rc1") == ("2.0.0", "2.1.0")
+    monkeypatch.setattr(files, "library_version", lambda: "0.1.99")
+    Model.load(saved)
+    monkeypatch.setattr(files, "library_version", lambda: "0.2.0")
+    with pytest.raises(UnreadableFile, match=r"expected 0\.1\.0 or later, below 0\.2\.0") as fault:
+        Model.load(saved)
+    assert "\n" not in str(fault.value)
+
+
+def test_saving_replaces_a_model_and_nothing_else(saved, tmp_path):
+    model = Model.load(saved)
+    folder = tmp_path / "model"
+    model.save(folder)
+    model.save(folder)
+    Model.load(folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="found something that is no model"):
+        model.save(other)
+    assert (other / "thesis.tex").exists()
+
+
+def test_families_that_are_not_kept(texts):
+    with pytest.raises(SettingsError, match="of 'network' and 'linear' alone"):
+        fitted(texts, {"forest": {}})
+
+
+def test_memory_holds_one_batch(texts, saved, monkeypatch):
+    from rarenodes.models import model as module
+
+    seen = []
+    loaded = Model.load(saved)
+    apply = type(loaded.transformation).apply
+    monkeypatch.setattr(module, "BATCH", 8)
+    monkeypatch.setattr(
+        type(loaded.transformation),
+        "apply",
+        lambda self, inputs: seen.append(len(inputs)) or apply(self, inputs),
+    )
+    many = list(texts.texts)
+    tables = list(loaded.predictions(many, top=1))
+    assert seen == [8, 8, 8, 4]
+    assert [len(table) for table in tables] == seen
+    assert pd.concat(tables)["row"].tolist() == list(range(28))
+
+
+def test_networks_predict_on_the_cpu_unless_asked(saved):
+    model = Model.load(saved)
+    assert model.predictor.ensemble.weights[0].device == torch.device("cpu")

@@ -1,0 +1,170 @@
+"""The commands around own data and models: check, fit and predict."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from rarenodes import Dataset, Model
+from rarenodes.__main__ import main
+from rarenodes.study.results import Results
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = Path(__file__).parent / "tiny" / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder in which one variant of the tiny study was trained."""
+    folder = tmp_path_factory.mktemp("study")
+    shutil.copy(TINY, folder)
+    assert call(folder, "prepare", "toy") == 0
+    assert call(folder, "train", "toy", "mcm") == 0
+    return folder
+
+
+def call(folder: Path, *command: str) -> int:
+    return main([f"--params={folder / 'params.yaml'}", *command])
+
+
+EXAMPLES = REPOSITORY / "data" / "examples"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Path:
+    """A folder with the example files, their study, and a model of texts."""
+    folder = tmp_path_factory.mktemp("own")
+    for path in EXAMPLES.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    values["catalogue"] = [str(REPOSITORY / "variants.yaml")]
+    values["training"]["epochs"] = 5
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    assert call(folder, "fit", "texts", "conditional", "--output", str(folder / "model")) == 0
+    return folder
+
+
+def test_check_opens_the_files_of_own_data(own, capsys):
+    assert call(own, "check") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("3 data sets, 2 variants, 1 seeds of 2 members")
+    assert all(line.startswith("note: ") for line in lines[1:])
+    assert any("a tree of 11 nodes and 10 edges" in line for line in lines)
+    assert any("MiB of memory (conditional)" in line for line in lines)
+    assert call(own, "check", "features") == 0
+    assert "texts" not in "".join(capsys.readouterr().out.splitlines()[1:])
+
+
+def test_check_fails_on_what_will_fail(own, tmp_path, capsys):
+    shutil.copytree(own, tmp_path / "study")
+    path = tmp_path / "study" / "texts.csv"
+    path.write_text(path.read_text().replace(",dog,", ",dgo,"))
+    assert call(tmp_path / "study", "check") == 1
+    output, error = capsys.readouterr()
+    assert "error: texts: " in output
+    assert "unknown node 'dgo', in 4 rows; did you mean 'dog'?" in output
+    assert error == "error: 1 to mend, see the lines that begin with error\n"
+
+
+def test_check_names_a_training_that_does_not_fit_into_memory(own, tmp_path, capsys):
+    shutil.copytree(own, tmp_path / "study")
+    path = tmp_path / "study" / "params.yaml"
+    path.write_text(
+        path.read_text().replace("hidden: 32", "hidden: 900000").replace("layers: 1", "layers: 3")
+    )
+    assert call(tmp_path / "study", "check", "texts") == 1
+    assert "error: texts: texts conditional: training." in capsys.readouterr().out
+
+
+def test_check_looks_at_prepared_data(trained, capsys):
+    assert call(trained, "check") == 0
+    output = capsys.readouterr().out
+    assert "300 examples, 16 features; a tree of 30 nodes" in output
+
+
+def test_check_says_what_is_not_prepared(tmp_path, capsys):
+    shutil.copy(TINY, tmp_path)
+    assert call(tmp_path, "check") == 0
+    assert "from the source synthetic, not prepared yet" in capsys.readouterr().out
+
+
+def test_a_model_is_the_first_run_of_the_study(trained, tmp_path, capsys):
+    folder = tmp_path / "model"
+    assert call(trained, "fit", "toy", "mcm", "--output", str(folder)) == 0
+    assert f"written: {folder}" in capsys.readouterr().out
+    dataset = Dataset.load(trained / "data" / "processed" / "toy")
+    expected = Results.load(trained / "results" / "toy" / "mcm").test[0]
+    found = Model.load(folder).probabilities(dataset.features[dataset.split["test"]])
+    np.testing.assert_array_equal(found[:, dataset.evaluated], expected)
+
+
+def test_predictions_are_written_without_a_study(own, tmp_path, monkeypatch, capsys):
+    shutil.copytree(own / "model", tmp_path / "carried")
+    monkeypatch.chdir(tmp_path)
+    texts = ["a puppy that barks", "hoots at night", "fins, in the river"]
+    Path("new.txt").write_text("\n".join(texts))
+    pd.DataFrame({"text": texts}).to_csv("new.csv", index=False)
+    written = {}
+    for name in ("new.txt", "new.csv"):
+        command = ["predict", "carried", name, "--top", "2", "--output", f"{name}.out"]
+        assert main(command) == 0
+        written[name] = Path(f"{name}.out").read_bytes()
+    assert written["new.txt"] == written["new.csv"]
+    assert "written: new.csv.out, 6 nodes for 3 examples" in capsys.readouterr().out
+    table = pd.read_csv("new.txt.out")
+    assert list(table.columns) == ["row", "node", "name", "path", "probability"]
+    expected = Model.load(own / "model").predict(texts, top=2)
+    assert table["node"].tolist() == expected["node"].tolist()
+    np.testing.assert_allclose(table["probability"], expected["probability"], rtol=1e-5)
+    assert main(["predict", "carried", "new.txt", "--top", "2"]) == 0
+    assert capsys.readouterr().out.encode() == written["new.txt"]
+
+
+def test_examples_for_which_nothing_is_predicted_are_counted(own, tmp_path, capsys):
+    output = tmp_path / "out.csv"
+    texts = str(own / "new_texts.txt")
+    command = ["predict", str(own / "model"), texts, "--confidence", "1", "--output", str(output)]
+    assert main(command) == 0
+    assert "0 nodes for 3 examples; none for 3 of them" in capsys.readouterr().out
+    assert output.read_text() == "row,node,name,path,probability\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("predict", "model", "features.csv"), "unknown column 'text'"),
+        (("predict", "model", "none.txt"), "none.txt: no such file"),
+        (("predict", "nowhere", "new_texts.txt"), "nowhere holds no model"),
+        (("predict", "model", "new_texts.txt", "--confidence", "2"), "at most 1, found 2"),
+        (
+            ("predict", "model", "new_texts.txt", "--column", "no", "--top", "0"),
+            "expected at least 1",
+        ),
+        (("fit", "texts", "forest", "--output", "m"), "of 'network' and 'linear' alone"),
+        (("fit", "texts", "committee_equal", "--output", "m"), "of 'network' and 'linear' alone"),
+        (("fit", "text", "conditional", "--output", "m"), "did you mean 'texts'?"),
+        (("fit", "texts", "conditional", "--output", "m", "--seed", "-1"), "expected 0 or more"),
+        (("fit", "texts", "conditional", "--output", "."), "found something that is no model"),
+    ],
+)
+def test_faults_of_models_are_one_line(own, monkeypatch, capsys, command, message):
+    monkeypatch.chdir(own)
+    assert main(list(command)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not Path("m").exists()
+
+
+def test_data_that_changed_since_they_were_prepared_are_noticed(own, tmp_path, caplog):
+    shutil.copytree(own, tmp_path / "study")
+    assert call(tmp_path / "study", "prepare", "texts") == 0
+    path = tmp_path / "study" / "texts.csv"
+    path.write_text(path.read_text().replace("barks and wags", "growls and wags"))
+    output = str(tmp_path / "model")
+    assert call(tmp_path / "study", "fit", "texts", "linear_conditional", "--output", output) == 0
+    assert "the data changed since they were prepared" in caplog.text
