@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,19 +58,22 @@ def tune(study: Study, name: str, variant: str, folder: Path) -> pd.DataFrame:
     streams = Streams(study.parameters.seed, name, variant, search.run)
     checksum = dataset.checksum()
 
-    def tried(point: Point) -> list[dict[str, float | int]]:
-        kept = _kept_point(study, checksum, name, variant, point)
+    def tried(point: Point, epochs: Sequence[int]) -> list[dict[str, float | int]]:
+        kept = _kept_point(study, checksum, name, variant, point, epochs)
         if not kept.exists():
             started = time.monotonic()
-            found = search_point(settings, dataset, training, search, point, streams, validation)
+            found = search_point(settings, dataset, training, point, epochs, streams, validation)
             _keep(kept, found)
             _note_wall_time(study, name, variant, point, time.monotonic() - started)
         log.info("%s %s: tried %s", name, variant, _shown(point))
         return read_json(kept, f"remove {kept.name}, and the point is tried again")
 
-    rows = [row for point in points for row in tried(point)]
+    epochs, more = search.network.epochs, search.more_epochs
+    rows = [row for point in points for row in tried(point, epochs)]
     further = search.further_points(settings.family, pd.DataFrame(rows))
-    rows += [row for point in further for row in tried(point)]
+    rows += [row for point in further for row in tried(point, epochs)]
+    longer = search.longer_points(settings.family, pd.DataFrame(rows))
+    rows += [row for point in longer for row in tried(point, more)]
     table = pd.DataFrame(rows).reindex(columns=[*SETTINGS, *SCORES])
     table.insert(0, "dataset", name)
     table.insert(1, "variant", variant)
@@ -78,7 +82,9 @@ def tune(study: Study, name: str, variant: str, folder: Path) -> pd.DataFrame:
     return table
 
 
-def _kept_point(study: Study, checksum: str, name: str, variant: str, point: Point) -> Path:
+def _kept_point(
+    study: Study, checksum: str, name: str, variant: str, point: Point, epochs: Sequence[int]
+) -> Path:
     """Scratch file of a finished point, keyed by all that it depends on."""
     search: Search = study.parameters.tuning
     family = study.variant(variant).family
@@ -89,7 +95,7 @@ def _kept_point(study: Study, checksum: str, name: str, variant: str, point: Poi
         "data": checksum,
         "variant": study.variant(variant).model_dump(exclude=NO_PART_OF_A_LOSS),
         "training": spent if family == "network" else None,
-        "epochs": search.network.epochs if family == "network" else None,
+        "epochs": list(epochs) if family == "network" else None,
         "rarity": study.parameters.evaluation.rarity_counted_in,
         "point": dict(point),
         "root seed": study.parameters.seed,

@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from rarenodes.pages.prose import write_values
 from rarenodes.pages.tables import write_table
+from rarenodes.pages.tuning import tuning_values
 from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import Study
@@ -66,10 +68,11 @@ def choose_budgets(study: Study, folder: Path) -> Tuned:
         chosen=chosen,
         cost=cost_of_micro(chosen),
         needs=needs_by_rarity(search),
-        edges=at_edges(chosen, declared),
+        edges=at_edges(chosen, search, declared),
     )
     for name in ("chosen", "cost", "needs", "edges"):
         write_table(getattr(tuned, name), folder / "tables" / name)
+    write_values(tuning_values(tuned.chosen, tuned.cost, tuned.needs, tuned.edges), folder)
     log = study.reports("search.csv")
     log.parent.mkdir(parents=True, exist_ok=True)
     _write(log, search.to_csv(index=False, float_format="%.6g"))
@@ -165,22 +168,32 @@ def needs_by_rarity(search: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def at_edges(chosen: pd.DataFrame, search: Search) -> pd.DataFrame:
+def at_edges(chosen: pd.DataFrame, search: pd.DataFrame, declared: Search) -> pd.DataFrame:
     """Chosen values at an edge of what was tried: a larger grid might choose others.
 
     Returns:
-        A row per data set, variant, `chosen_by` and setting: its `value`, and which `edge` it is:
-        `lowest` or `highest`. A setting of which one value was tried has no edge.
+        A row per data set, variant, `chosen_by` and setting: its `value`; which `edge` it is,
+        `lowest` or `highest`; and its `gain`: how much the score that chose is higher there than
+        at the best point with the setting's next value. Where that is next to nothing, there is
+        little beyond the edge. A setting of which one value was tried has no edge.
 
     """
     rows = []
     for _, row in chosen.iterrows():
-        for setting, tried in search.grid(row["family"]).items():
-            edge = {tried[0]: "lowest", tried[-1]: "highest"}.get(row[setting])
-            if edge is not None and len(tried) > 1:
-                key = {name: row[name] for name in ("dataset", "variant", "chosen_by")}
-                rows.append({**key, "setting": setting, "value": row[setting], "edge": edge})
-    columns = ["dataset", "variant", "chosen_by", "setting", "value", "edge"]
+        score = _BY[row["chosen_by"]]
+        points = search[
+            (search["dataset"] == row["dataset"]) & (search["variant"] == row["variant"])
+        ]
+        for setting, tried in declared.grid(row["family"]).items():
+            next_to = {tried[0]: ("lowest", 1), tried[-1]: ("highest", -2)}.get(row[setting])
+            if next_to is None or len(tried) == 1:
+                continue
+            edge, neighbour = next_to
+            inside = points[points[setting] == tried[neighbour]][score].max()
+            key = {name: row[name] for name in ("dataset", "variant", "chosen_by")}
+            found = {"setting": setting, "value": row[setting], "edge": edge}
+            rows.append({**key, **found, "gain": row[score] - inside})
+    columns = ["dataset", "variant", "chosen_by", "setting", "value", "edge", "gain"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -2,22 +2,22 @@
 
 Networks are searched one setting after the other: all learning rates with the least weight decay,
 then all decays with the rate that was best by each of the scores that decide; epochs are scored on
-the way. The grids of other families are small, and all combinations are tried. Every point is trained
-to the end; no run is cut short, so that a variant which learns slowly is not judged by its first
-epochs.
+the way. Points that are best at the last of the epochs are then trained for longer. The grids of
+other families are small, and all combinations are tried. Every point is trained to the end; no run is
+cut short, so that a variant which learns slowly is not judged by its first epochs.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from scipy import sparse
 
 from rarenodes.datasets.dataset import Dataset
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 # Budgets are chosen for what validation data say; they are never trained on in a search.
 FIT_ON = ("train",)
 Point = Mapping[str, float | int]
+Positive, Count = Annotated[float, Field(gt=0)], Annotated[int, Field(gt=0)]
 
 
 class _Grid(Settings):
@@ -54,11 +55,9 @@ class _Grid(Settings):
 
     @field_validator("*")
     @classmethod
-    def _in_order(cls, values: list[float | int]) -> list[float | int]:
+    def _in_order(cls, values: list[float] | list[int]) -> list[float] | list[int]:
         if sorted(set(values)) != values:
             raise ValueError("expected different values, smallest first")
-        if values[0] <= 0 and not (values[0] == 0 and len(values) > 1):
-            raise ValueError(f"expected values above 0, found {values[0]:g}")
         return values
 
 
@@ -67,33 +66,33 @@ class NetworkGrid(_Grid):
 
     Attributes:
         learning_rate: of Adam.
-        weight_decay: of Adam; may start with 0.
+        weight_decay: of Adam (L2); 0 is none.
         epochs: a network is trained to the largest number and scored at each.
 
     """
 
-    learning_rate: list[float] = Field(min_length=1)
-    weight_decay: list[float] = Field(min_length=1)
-    epochs: list[int] = Field(min_length=1)
+    learning_rate: list[Positive] = Field(min_length=1)
+    weight_decay: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
+    epochs: list[Count] = Field(min_length=1)
 
 
 class NeighbourGrid(_Grid):
     """What is tried of nearest neighbours: see `NeighbourSettings`."""
 
-    count: list[int] = Field(min_length=1)
-    scale: list[float] = Field(min_length=1)
+    count: list[Count] = Field(min_length=1)
+    scale: list[Positive] = Field(min_length=1)
 
 
 class LinearGrid(_Grid):
     """What is tried of logistic regressions: see `LinearSettings`."""
 
-    penalty: list[float] = Field(min_length=1)
+    penalty: list[Positive] = Field(min_length=1)
 
 
 class ForestGrid(_Grid):
     """What is tried of forests: see `ForestSettings`."""
 
-    min_leaf: list[int] = Field(min_length=1)
+    min_leaf: list[Count] = Field(min_length=1)
 
 
 class Search(Settings):
@@ -103,6 +102,7 @@ class Search(Settings):
         run: number of the run whose random streams the search uses: one that no study reports, so
             that no reported run chose its own budget.
         network: grid of networks, whatever their loss.
+        more_epochs: further numbers of epochs, for points that are best at the last of the grid's.
         neighbours: grid of nearest neighbours.
         linear: grid of linear models.
         forest: grid of forests.
@@ -111,9 +111,20 @@ class Search(Settings):
 
     run: int = Field(default=1000, ge=0)
     network: NetworkGrid
+    more_epochs: list[int] = Field(default_factory=list)
     neighbours: NeighbourGrid
     linear: LinearGrid
     forest: ForestGrid
+
+    @model_validator(mode="after")
+    def _more_epochs_are_more(self):
+        epochs = [self.network.epochs[-1], *self.more_epochs]
+        if sorted(set(epochs)) != epochs:
+            raise ValueError(
+                f"more_epochs: expected different numbers above {epochs[0]}, smallest first, found "
+                f"{self.more_epochs}"
+            )
+        return self
 
     def grid(self, family: str) -> dict[str, list[float] | list[int]]:
         """Values by setting of a family; a committee has none.
@@ -124,7 +135,10 @@ class Search(Settings):
         """
         if family not in FAMILIES:
             raise ValueError(f"a {family} has no budget of its own: tune its members")
-        return getattr(self, family).model_dump()
+        values = getattr(self, family).model_dump()
+        if family == "network":
+            values["epochs"] = [*values["epochs"], *self.more_epochs]
+        return values
 
     def first_points(self, family: str) -> list[dict[str, float | int]]:
         """What is trained at first: all combinations; of networks all rates with the least decay.
@@ -155,6 +169,24 @@ class Search(Settings):
             for rate in dict.fromkeys(rates)
             for decay in self.network.weight_decay[1:]
         ]
+
+    def longer_points(self, family: str, searched: pd.DataFrame) -> list[dict[str, float | int]]:
+        """What is trained for more epochs at last: networks that are best at the last number so far.
+
+        Args:
+            family: of the variant.
+            searched: rows of `search_point` for the first and the further points.
+
+        """
+        if family != "network" or not self.more_epochs:
+            return []
+        best = [choose(searched, by) for by in DECISIVE]
+        points = [
+            {name: float(row[name]) for name in ("learning_rate", "weight_decay")}
+            for row in best
+            if row["epochs"] == self.network.epochs[-1]
+        ]
+        return [point for place, point in enumerate(points) if point not in points[:place]]
 
 
 # Grids by family; a budget has the settings of its family's, and no others.
@@ -232,8 +264,8 @@ def search_point(
     variant: VariantSettings,
     dataset: Dataset,
     budget: Budget,
-    search: Search,
     point: Point,
+    epochs: Sequence[int],
     streams: Streams,
     validation: Validation,
 ) -> list[dict[str, float | int]]:
@@ -247,8 +279,8 @@ def search_point(
         variant: what is trained.
         dataset: features, targets and split.
         budget: everything of the training that is not searched.
-        search: the numbers of epochs.
         point: the settings that are tried.
+        epochs: after which a network is scored, smallest first; of no meaning for others.
         streams: the run's random streams.
         validation: scores predictions.
 
@@ -262,9 +294,8 @@ def search_point(
     if variant.family != "network":
         predicted = _predict_simply(with_budget(variant, point), examples, dataset, streams)
         return [{**point, **validation.scores(predicted)}]
-    lengths = search.network.epochs
     rows = []
-    for scored_at in [[length] for length in lengths] if knows_its_end(variant) else [lengths]:
+    for scored_at in [[length] for length in epochs] if knows_its_end(variant) else [epochs]:
         given = {**budget.model_dump(), **point, "epochs": scored_at[-1], "fit_on": list(FIT_ON)}
         spent = read_settings(type(budget), given, str(streams))
         rows += _train_network(variant, examples, dataset, spent, streams, scored_at, validation)
@@ -313,9 +344,12 @@ def _predict_simply(
 
 def knows_its_end(variant: VariantSettings) -> bool:
     """Whether a network's loss depends on how many epochs are still to come."""
-    schedule = None if variant.weights is None else variant.weights.schedule
-    falls = schedule is not None and schedule.over == "training" and schedule.kind != "alternating"
-    return variant.conditional_first > 0 or falls
+    if variant.conditional_first > 0:
+        return True
+    if variant.weights is None or variant.weights.schedule is None:
+        return False
+    schedule = variant.weights.schedule.schedule
+    return schedule.over == "training" and schedule.kind != "alternating"
 
 
 def with_budget(variant: VariantSettings, budget: Point, where: str = "budget") -> VariantSettings:
@@ -359,7 +393,7 @@ def choose(searched: pd.DataFrame, by: str) -> pd.Series:
 def budget_of(row: pd.Series, family: str) -> dict[str, float | int]:
     """The settings in a row of a search, as they are written into `params.yaml`."""
     return {
-        name: int(row[name]) if field.annotation == list[int] else float(row[name])
+        name: int(row[name]) if field.annotation == list[Count] else float(row[name])
         for name, field in FAMILIES[family].model_fields.items()
     }
 
