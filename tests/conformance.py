@@ -176,9 +176,13 @@ class Definition:
 
     @property
     def counted(self) -> list[int]:
-        """The nodes that count."""
+        """The nodes that count: of products, also what they are made of."""
         nodes = range(len(self.hierarchy))
-        return [j for j in nodes if self.evaluated is None or self.evaluated[j]]
+        if self.evaluated is None:
+            return list(nodes)
+        if self.given_parents is None:
+            return [j for j in nodes if self.evaluated[j]]
+        return [j for j in nodes if any(self.evaluated[k] for k in self.below[j])]
 
     @property
     def silent(self) -> list[int]:
@@ -186,8 +190,6 @@ class Definition:
         counted = set(self.counted)
         if self.coherent:
             counted = set().union(*(self.below[j] for j in counted))
-        if self.given_parents == "unconditional":
-            return [j for j, below in enumerate(self.below) if not counted & below]
         return [j for j in range(len(self.hierarchy)) if j not in counted]
 
     def value(self, logits: Tensor, targets: Tensor) -> float:
