@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey test lint format bench pages clean
+.PHONY: help install repro audit scale survey tuning test lint format bench pages clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about half an hour
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
 	cd studies/survey && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
+	cd studies/tuning && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
