@@ -454,8 +454,12 @@ def test_networks_that_were_not_kept(tmp_path, monkeypatch):
 
 def test_oversampling_stays_within_its_budget_and_truncation_is_told_apart(shifted):
     table = of(shifted[1].oversampling).set_index("method")
-    assert list(table.index) == ["LP-ROS", "HROS-PD, whole copies", "HROS-PD, truncated copies"]
+    released = "HROS-PD, released order"
+    published = ["LP-ROS", "HROS-PD, whole copies", "HROS-PD, truncated copies"]
+    assert list(table.index) == [*published, released]
     assert (table["examples"] == len(DATASET.split["train"])).all()
+    assert table.loc[released, "added"] > 0
+    table = table.loc[published]
     assert (table["added"] <= table["examples"] / 10).all()
     hros = table.drop("LP-ROS")
     assert (hros["mean_ir_nodes_after"] < hros["mean_ir_nodes_before"]).all()
