@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.special import log_expit
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.topdown import SUM, TopDownPlan, top_down
 from rarenodes.settings import Settings
 from rarenodes.training.logistic import Features, fit_logistic
 
@@ -81,7 +81,8 @@ class Linear:
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         log = log_expit(logits.astype(np.float64))
         if self.conditional:
-            log = _down_the_paths(log, self.hierarchy)
+            plan = TopDownPlan.of(self.hierarchy)
+            log = top_down(torch.from_numpy(log), plan, SUM).numpy()
         probabilities = torch.from_numpy(np.exp(log).astype(np.float32))
         return self.hierarchy.max_over_descendants(probabilities).numpy()
 
@@ -172,14 +173,3 @@ def _groups(
             continue
         positive = targets[:, list(parents)].sum(axis=1)
         yield np.flatnonzero(positive == len(parents)), np.array(group)
-
-
-def _down_the_paths(log: np.ndarray, hierarchy: Hierarchy) -> np.ndarray:
-    """Logarithms of `q_j` times the smallest product among the parents; `[examples, nodes]`."""
-    order = TopologicalSorter(dict(enumerate(hierarchy.parents))).static_order()
-    by_node = np.ascontiguousarray(log.T)
-    for node in order:
-        parents = hierarchy.parents[node]
-        if parents:
-            by_node[node] += by_node[list(parents)].min(axis=0)
-    return by_node.T
