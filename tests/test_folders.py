@@ -23,6 +23,7 @@ from rarenodes.folders import (
     replace_folder,
     verify_checksums,
     write_checksums,
+    write_whole,
     writing,
 )
 
@@ -262,3 +263,18 @@ def test_a_changed_or_missing_file_or_list_is_named(tmp_path):
     (folder / "SHA256SUMS").write_text(json.dumps({}))
     with pytest.raises(UnreadableFile, match=r"SHA256SUMS: cannot be read: expected a SHA-256"):
         verify_checksums(folder, "m")
+
+
+def test_a_file_that_could_not_be_written_whole_is_what_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "scores.csv"
+    write_whole(path, "earlier")
+
+    def full(self, text, **options):
+        with self.open("w") as file:
+            file.write(text[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "later")
+    assert path.read_text() == "earlier"

@@ -215,6 +215,14 @@ def read_json(path: Path, mend: str) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is at every moment what it was before, or what it is to be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 # --- checksums ------------------------------------------------------------------------------------
 
 

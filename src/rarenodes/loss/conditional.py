@@ -98,7 +98,7 @@ def unconditional_logits(
         ValueError: the last dimension is not the number of nodes.
 
     """
-    _check_last_dimension(logits, hierarchy)
+    hierarchy.check_last_dimension(logits)
     return top_down(logits, TopDownPlan.of(hierarchy), PRODUCT_OF_LOGITS)
 
 
@@ -141,7 +141,7 @@ def active(
         ValueError: the last dimension is not the number of nodes.
 
     """
-    _check_last_dimension(targets, hierarchy)
+    hierarchy.check_last_dimension(targets)
     # Nodes first: rows are then copied whole.
     positive = targets.movedim(-1, 0).bool().contiguous()
     found = torch.ones_like(positive)
@@ -375,10 +375,3 @@ class ConditionalLoss(RareNodeLoss):
             return None
         weight = math.prod(factors)
         return weight if self.mixture == 1 else self.mixture * weight + (1 - self.mixture)
-
-
-def _check_last_dimension(values: Tensor, hierarchy: Hierarchy) -> None:
-    if values.ndim == 0 or values.shape[-1] != len(hierarchy):
-        raise ValueError(
-            f"last dimension of shape {tuple(values.shape)} must be the {len(hierarchy)} nodes of the hierarchy"
-        )

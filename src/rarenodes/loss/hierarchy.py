@@ -128,7 +128,7 @@ class Hierarchy:
 
     def is_coherent(self, targets_or_scores: Tensor) -> bool:
         """Whether no node exceeds any of its ancestors, in `[..., nodes]` targets or scores."""
-        self._check_last_dimension(targets_or_scores)
+        self.check_last_dimension(targets_or_scores)
         child, parent = self.edge_index.to(targets_or_scores.device).unbind(1)
         return bool((targets_or_scores[..., child] <= targets_or_scores[..., parent]).all())
 
@@ -153,7 +153,7 @@ class Hierarchy:
             ValueError: the last dimension is not the number of nodes.
 
         """
-        self._check_last_dimension(scores)
+        self.check_last_dimension(scores)
         return _BottomUpMax.apply(scores, None, self._levels_for(scores.device))
 
     def max_over_agreeing_descendants(self, scores: Tensor, targets: Tensor) -> Tensor:
@@ -175,11 +175,12 @@ class Hierarchy:
             ValueError: a last dimension is not the number of nodes.
 
         """
-        self._check_last_dimension(scores)
-        self._check_last_dimension(targets)
+        self.check_last_dimension(scores)
+        self.check_last_dimension(targets)
         return _BottomUpMax.apply(scores, targets.bool(), self._levels_for(scores.device))
 
-    def _check_last_dimension(self, values: Tensor) -> None:
+    def check_last_dimension(self, values: Tensor) -> None:
+        """Raise `ValueError` unless the last dimension of `values` is this hierarchy's nodes."""
         if values.ndim == 0 or values.shape[-1] != len(self):
             raise ValueError(
                 f"last dimension of shape {tuple(values.shape)} must be the {len(self)} nodes of the hierarchy"

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from rarenodes.datasets import raw_files_of
+from rarenodes.folders import write_whole
 from rarenodes.settings import SettingsError, unknown_name
 from rarenodes.stages.table import STAGES, Kept, Stage
 from rarenodes.study.params import Study
@@ -46,9 +47,7 @@ def pipeline_text(study: Study) -> str:
 def write_pipeline(study: Study) -> Path:
     """Write a study's `dvc.yaml`; the path of it."""
     path = study.folder / "dvc.yaml"
-    partial = path.with_name("dvc.yaml.partial")
-    partial.write_text(pipeline_text(study))
-    partial.replace(path)
+    write_whole(path, pipeline_text(study))
     return path
 
 

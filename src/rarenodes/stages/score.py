@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.folders import write_whole
 from rarenodes.scores.long import COLUMNS, long_scores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
 from rarenodes.study.params import Study
@@ -92,11 +93,7 @@ def collect(study: Study) -> pd.DataFrame:
                 long = long_scores(nodes, pooled.loc[seed].to_dict())
                 rows.append(long.assign(dataset=name, variant=variant, seed=seed))
     table = pd.concat(rows, ignore_index=True)[["dataset", "variant", "seed", *COLUMNS]]
-    path = study.reports("scores.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name("scores.csv.partial")
-    table.to_csv(partial, index=False, float_format="%.6g")
-    partial.replace(path)
+    write_whole(study.reports("scores.csv"), table.to_csv(index=False, float_format="%.6g"))
     return table
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.folders import read_json
+from rarenodes.folders import read_json, write_whole
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import NO_PART_OF_A_LOSS, NO_PART_OF_A_RUN, PACKAGES, Study
 from rarenodes.training.checkpoints import CODE, source_digest
@@ -63,7 +63,7 @@ def tune(study: Study, name: str, variant: str, folder: Path) -> pd.DataFrame:
         if not kept.exists():
             started = time.monotonic()
             found = search_point(settings, dataset, training, point, epochs, streams, validation)
-            _keep(kept, found)
+            write_whole(kept, json.dumps(found))
             _note_wall_time(study, name, variant, point, time.monotonic() - started)
         log.info("%s %s: tried %s", name, variant, _shown(point))
         return read_json(kept, f"remove {kept.name}, and the point is tried again")
@@ -103,13 +103,6 @@ def _kept_point(
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     return study.folder / "scratch" / "searches" / f"{key}.json"
-
-
-def _keep(path: Path, rows: list[dict[str, float | int]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(rows))
-    partial.replace(path)
 
 
 def _shown(point: Point) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from rarenodes.folders import write_whole
 from rarenodes.pages.prose import write_values
 from rarenodes.pages.tables import write_table
 from rarenodes.pages.tuning import tuning_values
@@ -75,8 +76,8 @@ def choose_budgets(study: Study, folder: Path) -> Tuned:
     write_values(tuning_values(tuned.chosen, tuned.cost, tuned.needs, tuned.edges), folder)
     log = study.reports("search.csv")
     log.parent.mkdir(parents=True, exist_ok=True)
-    _write(log, search.to_csv(index=False, float_format="%.6g"))
-    _write(study.folder / "budgets.yaml", budgets_text(study, chosen))
+    write_whole(log, search.to_csv(index=False, float_format="%.6g"))
+    write_whole(study.folder / "budgets.yaml", budgets_text(study, chosen))
     return tuned
 
 
@@ -215,9 +216,3 @@ def _nested(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int]]]:
         of_dataset = budgets.setdefault(row["dataset"], {})
         of_dataset[row["variant"]] = budget_of(row, row["family"])
     return budgets
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
