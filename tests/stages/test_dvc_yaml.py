@@ -48,6 +48,14 @@ def test_commands_name_no_item(study):
     assert {stage["cmd"] for stage in stages.values()} == {"python -m rarenodes stage"}
 
 
+@pytest.mark.parametrize("folder", ["../../data", "/elsewhere"])
+def test_data_that_dvc_cannot_keep_are_refused(study, folder):
+    text = study.params_file.read_text()
+    study.params_file.write_text(f"data: {folder}\n{text}")
+    with pytest.raises(SettingsError, match="params.yaml: data: expected a folder inside"):
+        pipeline_text(Study(study.params_file))
+
+
 def test_a_pipeline_for_other_parameters_is_refused_and_one_by_hand_is_not(study):
     path = write_pipeline(study)
     check_pipeline(study)

@@ -33,7 +33,17 @@ _HEADER = """\
 
 
 def pipeline_text(study: Study) -> str:
-    """The `dvc.yaml` of a study, as text; a `SettingsError` names a stage that there is not."""
+    """The `dvc.yaml` of a study, as text.
+
+    Raises:
+        SettingsError: a stage that there is not, or a folder of data that DVC cannot keep.
+
+    """
+    if Path(study.parameters.data).is_absolute() or ".." in Path(study.parameters.data).parts:
+        raise SettingsError(
+            f"{study.params_file}: data: expected a folder inside the study's, which DVC can keep, "
+            f"found {study.parameters.data!r}; say data: data"
+        )
     for name in study.parameters.stages:
         if name not in STAGES:
             raise unknown_name("stage", name, STAGES, f"{study.params_file}: stages")
