@@ -51,8 +51,8 @@ def test_commands_name_no_item(study):
 @pytest.mark.parametrize("folder", ["../../data", "/elsewhere"])
 def test_data_that_dvc_cannot_keep_are_refused(study, folder):
     text = study.params_file.read_text()
-    study.params_file.write_text(f"data: {folder}\n{text}")
-    with pytest.raises(SettingsError, match="params.yaml: data: expected a folder inside"):
+    study.params_file.write_text(text.replace("data: data", f"data: {folder}"))
+    with pytest.raises(SettingsError, match=r"params\.yaml: data: expected a folder inside"):
         pipeline_text(Study(study.params_file))
 
 

@@ -6,11 +6,18 @@ from pathlib import Path
 import pandas as pd
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.folders import write_whole
+from rarenodes.folders import (
+    reading,
+    recover_folder,
+    verify_checksums,
+    write_checksums,
+    write_whole,
+    writing,
+)
 from rarenodes.scores.long import COLUMNS, long_scores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
 from rarenodes.study.params import Study
-from rarenodes.study.results import Results
+from rarenodes.study.results import NODES, SEEDS, Results
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,17 @@ class ScoreTables:
     seeds: dict[str, pd.DataFrame]
 
     def save(self, folder: Path) -> None:
-        """Write one file for each kind of table."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _together(self.nodes).to_parquet(folder / "nodes.parquet", index=False)
-        _together(self.seeds).to_csv(folder / "seeds.csv", index=False)
+        """Write one file for each kind of table, and their checksums.
+
+        Raises:
+            OSError: they cannot be written.
+
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _together(self.nodes).to_parquet(folder / NODES, index=False)
+            _together(self.seeds).to_csv(folder / SEEDS, index=False)
+            write_checksums(folder, [NODES, SEEDS])
 
     @classmethod
     def load(cls, folder: Path) -> "ScoreTables":
@@ -39,14 +53,18 @@ class ScoreTables:
 
         Raises:
             FileNotFoundError: the folder holds no scores.
+            UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        if not (folder / "seeds.csv").exists():
-            raise FileNotFoundError(
-                f"{folder} holds no scores: run the stage score@{folder.name} first"
-            )
-        nodes = pd.read_parquet(folder / "nodes.parquet")
-        seeds = pd.read_csv(folder / "seeds.csv")
+        again = f"run the stage score@{folder.name}"
+        recover_folder(folder)
+        if not (folder / SEEDS).exists():
+            raise FileNotFoundError(f"{folder} holds no scores: {again} first")
+        mend = f"{again} again, with dvc repro --force or without notebook"
+        verify_checksums(folder, mend)
+        with reading(folder, mend):
+            nodes = pd.read_parquet(folder / NODES)
+            seeds = pd.read_csv(folder / SEEDS)
         return cls(_by_variant(nodes), _by_variant(seeds))
 
 
