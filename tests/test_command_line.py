@@ -250,3 +250,26 @@ def test_another_variant_changes_no_other_comparison(trained, tmp_path):
         fewer[numbers].sort_values(key, ignore_index=True),
         more[numbers].sort_values(key, ignore_index=True),
     )
+
+
+def test_how_deep_predictions_reach_agrees_with_the_scores_of_nodes(trained):
+    tables = trained / "reports" / "evaluate" / "toy" / "tables"
+    reached, short = pd.read_csv(tables / "reach.csv"), pd.read_csv(tables / "short.csv")
+    counts = ScoreTables.load(trained / "scores" / "toy").nodes["mcm"]
+    for at, name in (("0.5", "half"), ("tuned", "tuned")):
+        columns = [f"{kind}_{name}" for kind in ("true_positives", "false_negatives")]
+        hits, misses = counts.groupby("seed")[columns].sum().to_numpy().T
+        row = reached[(reached["variant"] == "mcm") & (reached["at"].astype(str) == at)]
+        row = row[row["examples"] == "all"].iloc[0]
+        assert row["hierarchical_recall"] == pytest.approx(
+            (hits / (hits + misses)).mean(), abs=1e-5
+        )
+        assert row["levels_short"] == pytest.approx(
+            row["true_depth"] - row["reached_depth"], abs=1e-4
+        )
+    by = ["variant", "at", "examples"]
+    assert short.groupby(by)["share"].sum().to_numpy() == pytest.approx(1, abs=1e-5)
+    ends = short[short["short"] == "0"].set_index(by)["share"]
+    assert ends.to_numpy() == pytest.approx(
+        reached.set_index(by).loc[ends.index, "to_the_end"].to_numpy(), abs=1e-5
+    )

@@ -243,3 +243,22 @@ def test_learning_curves_are_means_over_seeds():
     )
     (axis,) = scale.learning_curves(history).axes
     assert axis.lines[0].get_xydata().tolist() == [[1, 5.0], [2, 3.0]]
+
+
+def test_bars_of_levels_short_are_the_shares_in_order():
+    steps = ["0", "1", "2", "3 or more", "nothing"]
+    given = {("mcm", "0.5"): [0.4, 0.3, 0.1, 0.05, 0.15], ("mcm", "0.95"): [0, 0, 0, 0, 1]}
+    rows = [
+        {"variant": variant, "at": at, "examples": "all", "short": step, "share": share}
+        for (variant, at), shares in given.items()
+        for step, share in zip(steps, shares, strict=True)
+    ]
+    figure = evaluation.levels_short(pd.DataFrame(rows))
+    (axis,) = figure.axes  # only 0.5 and the tuned threshold are drawn
+    assert axis.get_title(loc="left") == "all examples, at 0.5"
+    widths = [bar[0].get_width() for bar in axis.containers]
+    assert widths == pytest.approx(given["mcm", "0.5"])
+    lefts = np.cumsum([0, *given["mcm", "0.5"][:-1]])
+    assert [bar[0].get_x() for bar in axis.containers] == pytest.approx(list(lefts))
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert (words[0], words[-1]) == ("found to the end", "nothing right")

@@ -251,6 +251,26 @@ def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
     return matched.set_index("variant").rename(columns=names).round(3)
 
 
+def reach_table(reached: pd.DataFrame, at: str) -> pd.DataFrame:
+    """How deep predictions reach at one threshold, for all examples and those with a rare node."""
+    names = {
+        "true_depth": "deepest true node",
+        "reached_depth": "reached",
+        "levels_short": "levels short",
+        "to_the_end": "found to the end",
+        "answered": "answered",
+        "answer_depth": "depth of answers",
+        "answer_right": "answers right",
+        "hierarchical_precision": "hierarchical precision",
+        "hierarchical_recall": "hierarchical recall",
+        "hierarchical_f1": "hierarchical F1",
+    }
+    part = reached[reached["at"] == at]
+    examples = part["examples"] + " (" + part["number"].astype(int).astype(str) + ")"
+    table = part.assign(examples=examples).set_index(["examples", "variant"])[list(names)]
+    return table.rename(columns=names).round(3).sort_index(level=0, sort_remaining=False)
+
+
 def across_table(across: pd.DataFrame) -> pd.DataFrame:
     """Signed-rank tests over data sets; a dash where they are too few to bound a difference."""
     shown = {

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from rarenodes.inference.verdict import judged
 from rarenodes.pages.tables import scores_by, seed_summary, write_table
-from rarenodes.scores import catalogue, metrics
+from rarenodes.scores import catalogue, metrics, reach
 from rarenodes.scores.catalogue import RARE, family
 from rarenodes.scores.run_tables import HALF
 from rarenodes.stages.material import Material
@@ -64,6 +64,9 @@ class Evaluation:
         curves: pooled precision–recall curve of each variant.
         sweep: macro scores of each variant over thresholds.
         calibration: predicted and observed frequency of each variant.
+        reach: a row per variant, threshold (`at`) and group of examples: how deep predictions reach,
+            see `rarenodes.scores.reach`, means and spreads over seeds.
+        short: a row per variant, threshold, group of examples and number of levels short: shares.
 
     """
 
@@ -75,6 +78,8 @@ class Evaluation:
     curves: pd.DataFrame
     sweep: pd.DataFrame
     calibration: pd.DataFrame
+    reach: pd.DataFrame
+    short: pd.DataFrame
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name."""
@@ -114,6 +119,7 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
     """Score and compare all variants of the study on a data set they were trained on."""
     material = Material.load(study, name, list(study.variants))
     nodes = {variant: material.tables.nodes[variant] for variant in study.variants}
+    reached, short = how_deep(material)
     return Evaluation(
         overall=seed_summary({variant: material.tables.seeds[variant] for variant in nodes}),
         by_rarity=scores_by("rarity", nodes),
@@ -128,6 +134,8 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
         curves=_over_seeds(material, metrics.precision_recall_curve, "recall"),
         sweep=_over_seeds(material, metrics.threshold_sweep, "threshold"),
         calibration=_calibration(material),
+        reach=reached,
+        short=short,
     )
 
 
@@ -192,6 +200,44 @@ def recall_at_precision_of(
             row[f"macro_recall_{label}"] = np.mean([recall.macro_recall for recall in recalls])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def how_deep(material: Material) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How deep the predictions of each variant reach, at 0.5, tuned, and at required confidences.
+
+    Args:
+        material: of a data set.
+
+    Returns:
+        Two tables with the columns variant, at and examples (`all`, or `rare`: those that belong to a
+        rare node). A row each of means over seeds of what `rarenodes.scores.reach` measures, with
+        their spreads; and rows by `short`, the levels short of the deepest true node, with the
+        share of examples.
+
+    """
+    of_rare = np.asarray(material.targets[:, material.groups[RARE]].sum(axis=1)).ravel() > 0
+    groups = {"all": None, RARE: of_rare} if of_rare.any() else {"all": None}
+    rows, shares = [], []
+    for variant, seeds in material.test.items():
+        tuned = material.tuned_thresholds(variant)
+        for seed, probabilities in enumerate(seeds):
+            thresholds = {str(confidence): confidence for confidence in reach.CONFIDENCES}
+            if not np.isnan(tuned[seed]).any():
+                thresholds["tuned"] = tuned[seed]
+            for at, threshold in thresholds.items():
+                found = reach.reach(probabilities, material.targets, material.levels, threshold)
+                for group, chosen in groups.items():
+                    key = {"variant": variant, "at": at, "examples": group}
+                    pooled = reach.hierarchical_scores(found) if chosen is None else {}
+                    means = reach.summary(found, chosen)
+                    rows.append(key | {"number": means.pop("examples")} | means | pooled)
+                    share = reach.shares_short(found, chosen)
+                    shares += [key | {"short": short, "share": s} for short, s in share.items()]
+    by = ["variant", "at", "examples"]
+    found = pd.DataFrame(rows).groupby([*by, "number"], sort=False)
+    spread = found.std().add_suffix("_spread")
+    means = pd.concat([found.mean(), spread], axis=1).reset_index()
+    return means, pd.DataFrame(shares).groupby([*by, "short"], sort=False).mean().reset_index()
 
 
 def _over_seeds(material: Material, curve: Callable[..., pd.DataFrame], axis: str) -> pd.DataFrame:

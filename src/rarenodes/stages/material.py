@@ -106,6 +106,12 @@ class Material:
         """Test positives of every evaluated node."""
         return np.asarray(self.targets.sum(axis=0), dtype=np.int64).ravel()
 
+    @property
+    def levels(self) -> Int[np.ndarray, " nodes"]:
+        """Level of every evaluated node, from 1: its depth below the nodes that are not evaluated."""
+        depth = self.dataset.hierarchy.depth.numpy()[self.dataset.evaluated]
+        return depth - depth.min() + 1
+
     @cached_property
     def half(self) -> dict[str, BootstrapScores]:
         """Scores at 0.5, and those that need no threshold, by variant."""

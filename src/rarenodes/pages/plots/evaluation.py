@@ -16,6 +16,15 @@ from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, style
 from rarenodes.pages.tables import findable, left_out
 from rarenodes.scores.catalogue import NODE_SCORES
 
+# What the levels between the reached and the deepest true node are called.
+_SHORT = {
+    "0": "found to the end",
+    "1": "1 level short",
+    "2": "2 short",
+    "3 or more": "3 or more",
+    "nothing": "nothing right",
+}
+
 
 def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
     """A panel for each score and group; a dot for each variant, its bar one standard deviation.
@@ -66,6 +75,55 @@ def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
         axes[0, 0].invert_yaxis()
         if hidden:
             figure.supxlabel(left_out(hidden), fontsize=9)
+    return figure
+
+
+def levels_short(short: pd.DataFrame) -> Figure:
+    """Of how many examples the prediction goes to the end, and how far short it stops of others.
+
+    A panel for each group of examples and threshold, a bar for each variant: dark is found to the
+    end, white is not one true node found.
+
+    Args:
+        short: a row per `variant`, `at`, `examples` and `short`: `share`.
+
+    """
+    thresholds = [at for at in ("0.5", "tuned") if at in set(short["at"])]
+    groups = list(dict.fromkeys(short["examples"]))
+    variants = list(dict.fromkeys(short["variant"]))
+    steps = list(dict.fromkeys(short["short"]))
+    shades = mpl.colormaps["Blues"](np.linspace(0.95, 0.0, len(steps)))
+    with style():
+        figure, axes = plt.subplots(
+            len(groups),
+            len(thresholds),
+            figsize=(1.8 + 3.6 * len(thresholds), (0.9 + 0.22 * len(variants)) * len(groups)),
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+        )
+        for row, group in enumerate(groups):
+            for column, at in enumerate(thresholds):
+                axis = axes[row, column]
+                part = short[(short["examples"] == group) & (short["at"] == at)]
+                wide = part.pivot(index="variant", columns="short", values="share")
+                left = np.zeros(len(variants))
+                for step, shade in zip(steps, shades, strict=True):
+                    share = wide.loc[variants, step].to_numpy()
+                    axis.barh(
+                        variants, share, left=left, color=shade, edgecolor=BLACK, linewidth=0.5,
+                        height=0.75, label=_SHORT[step],
+                    )  # fmt: skip
+                    left = left + share
+                axis.set_xlim(0, 1)
+                axis.grid(visible=False)
+                of = "all examples" if group == "all" else "examples with a rare node"
+                axis.set_title(f"{of}, {'at 0.5' if at == '0.5' else 'tuned threshold'}")
+        axes[0, 0].invert_yaxis()
+        for axis in axes[-1]:
+            axis.set_xlabel("share of test examples")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(steps))
     return figure
 
 
