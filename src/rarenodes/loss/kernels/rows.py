@@ -1,4 +1,4 @@
-"""The compiled part of sparse conditional training: some rows of a last layer, on one thread.
+"""The compiled part of training and searching some rows of a last layer alone, on one thread.
 
 A row is a node's weights, with its bias as last column: `weight[member, node]`, `[width + 1]`. Pairs
 of an example and a node lie example by example; `order` lists them node by node. Every example, and
@@ -7,6 +7,7 @@ of threads.
 """
 
 import inspect
+from heapq import heappop, heappush
 
 import numpy as np
 from numba import njit
@@ -160,3 +161,82 @@ def update(
                 square[i] = old2 * square[i] + new2 * g * g
                 row[i] = row[i] * factor - step * mean[i] / (np.sqrt(square[i]) * of_root + small)
         latest[j] = now
+
+
+@_compiled
+def search(hidden, weight, hierarchy, constant, counted, most, above, first, last):
+    """Likeliest nodes of examples `first` to `last`, by best-first search from the roots.
+
+    Args:
+        hidden: `[members, batch, width]`.
+        weight: `[members, nodes, width + 1]`.
+        hierarchy: where each node's children begin `[nodes + 1]`, the children `[edges]`, every
+            node's number of parents `[nodes]`, the roots.
+        constant: `[nodes]`, probabilities given the parents that stand in for the layer's; NaN: none.
+        counted: `[nodes]`, whether a node is to be found; others are only passed.
+        most: most nodes of an example.
+        above: probability that all have to exceed.
+        first: example.
+        last: example after the last one.
+
+    Returns:
+        How many nodes each example has, the nodes, and their probabilities.
+
+    """
+    starts, children, parents, roots = hierarchy
+    members, nodes = weight.shape[0], weight.shape[1]
+    # Of the nodes that this example reached: parents not yet passed, and, by member, the least of
+    # the parents' probabilities, then the node's own.
+    waiting = parents.copy()
+    at = np.ones((nodes, members))
+    reached, heap = [np.int64(0)], [(0.0, np.int64(0))]
+    counts = np.zeros(last - first, dtype=np.int64)
+    found, likely = np.empty(64, dtype=np.int32), np.empty(64, dtype=np.float64)
+    total = 0
+    for b in range(first, last):
+        heap.clear()
+        reached.clear()
+        for root in roots:
+            reached.append(root)
+            p = _arrive(hidden, weight, constant, at, b, root)
+            if p > above:
+                heappush(heap, (-p, root))
+        while heap and counts[b - first] < most:
+            p, node = heappop(heap)
+            if counted[node]:
+                if total == found.size:
+                    found = np.concatenate((found, np.empty_like(found)))
+                    likely = np.concatenate((likely, np.empty_like(likely)))
+                found[total], likely[total] = node, -p
+                total += 1
+                counts[b - first] += 1
+            for edge in range(starts[node], starts[node + 1]):
+                child = np.int64(children[edge])
+                if waiting[child] == parents[child]:
+                    reached.append(child)
+                waiting[child] -= 1
+                for m in range(members):
+                    at[child, m] = min(at[child, m], at[node, m])
+                if waiting[child] == 0:
+                    p = _arrive(hidden, weight, constant, at, b, child)
+                    if p > above:
+                        heappush(heap, (-p, child))
+        for node in reached:
+            waiting[node] = parents[node]
+            at[node] = 1.0
+    return counts, found[:total], likely[:total]
+
+
+@_compiled
+def _arrive(hidden, weight, constant, at, b, node):
+    """Turn the parents' least into the node's own, by member; their mean."""
+    total = 0.0
+    for m in range(at.shape[1]):
+        q = constant[node]
+        if np.isnan(q):
+            z = np.float64(_logit(weight[m, node], hidden[m, b]))
+            e = np.exp(-abs(z))
+            q = (1.0 if z >= 0 else e) / (1.0 + e)
+        at[node, m] *= q
+        total += at[node, m]
+    return total / at.shape[1]
