@@ -16,6 +16,7 @@ Source: *uniform-cost* search in label trees: Dembczyński, Waegeman, Cheng and 
 Analysis of Chaining in Multi-Label Classification*, ECAI 2012; Jasinska et al., ICML 2016.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -53,6 +54,16 @@ class Likeliest:
         """Nodes and probabilities of one example."""
         part = slice(self.starts[example], self.starts[example + 1])
         return self.nodes[part], self.probabilities[part]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Likeliest]") -> "Likeliest":
+        """Those of several batches, one after another; at least one batch."""
+        counts = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.starts) for part in parts)])
+        return cls(
+            np.cumsum(counts),
+            np.concatenate([part.nodes for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+        )
 
 
 def likeliest(
