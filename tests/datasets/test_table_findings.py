@@ -186,6 +186,27 @@ def test_too_few_rows_for_a_random_split(found):
     one(found(table="text,labels\na,dog\n", split=None), "error", "is empty")
 
 
+PATHS = {"hierarchy": None, "edges": None, "path_separator": ">"}
+
+
+def test_paths_are_described_as_a_hierarchy(found):
+    rows = "a b,x > y;x > z,train\nc d,x > y,train\ne f,x > z,valid\ng h,x > w > y,test\n"
+    findings = found(table=HEAD + rows, **PATHS)
+    assert "own.csv: a tree of 5 nodes and 4 edges, depth 2" in one(findings, "note", "a tree")
+    assert "'y': 'x > y', 'x > w > y'" in one(findings, "warning", "are those of several nodes")
+
+
+def test_faults_of_paths(found):
+    rows = "a b,x > > y,train\n"
+    assert "line 2, column 'labels': found an empty step" in one(
+        found(table=HEAD + rows, **PATHS), "error", "empty step"
+    )
+    rows = "a b,,train\nc d,x > y,train\n"
+    one(found(table=HEAD + rows, **PATHS), "error", "leave them out, or give them a path")
+    warned = one(found(**PATHS), "warning", "no label holds '>', as in 'dog'")
+    assert warned.endswith("is the option path_separator right?")
+
+
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
 
@@ -195,10 +216,13 @@ EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
         ("texts.csv", "animals_edges.csv", "text"),
         ("texts.parquet", "animals.obo", "text"),
         ("features.csv", "animals_edges.json", None),
+        ("embeddings.parquet", "animals_edges.csv", None),
+        ("paths.csv", None, "text"),
     ],
 )
 def test_the_examples_are_fine(examples, hierarchy, text):
-    options = TableOptions(examples=examples, hierarchy=hierarchy, text=text, split="part")
+    paths = {} if hierarchy else {"path_separator": ">"}
+    options = TableOptions(examples=examples, hierarchy=hierarchy, text=text, split="part", **paths)
     report = inspect_table(options, EXAMPLES, Sampling("table"))
     assert {finding.level for finding in report.findings} == {"note"}
     assert len(report.hierarchy) == 11

@@ -11,7 +11,7 @@ import pandas as pd
 from rarenodes.datasets.columns import LARGEST, ColumnTransformation, PlainFeatures
 from rarenodes.datasets.files import brief, decoded, lines_of, read_bytes
 from rarenodes.datasets.table import unknown_column, values_for
-from rarenodes.datasets.table_files import Table, TableError, read_table
+from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.text import TextTransformation
 from rarenodes.datasets.transformations import Fitted
 
@@ -189,7 +189,10 @@ def _from_table(table: Table, transformation: Fitted, column: str | None = None)
 def _as_table(frame: pd.DataFrame) -> Table:
     columns: dict[str, Any] = {}
     for name, column in frame.items():
-        if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        vectors = _vectors(column)
+        if vectors is not None:
+            columns |= vector_columns(str(name), vectors)
+        elif pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
             missing = column.isna()
             columns[str(name)] = [
                 None if gap else str(cell) for cell, gap in zip(column, missing, strict=True)
@@ -199,6 +202,18 @@ def _as_table(frame: pd.DataFrame) -> Table:
         else:
             columns[str(name)] = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return Table(IN_MEMORY, columns, None, len(frame))
+
+
+def _vectors(column: pd.Series) -> np.ndarray | None:
+    """Lists of numbers as `[rows, places]`; None where the column holds anything else."""
+    lists = column.tolist() if column.dtype == object else []
+    if not lists or not all(isinstance(cell, list | tuple | np.ndarray) for cell in lists):
+        return None
+    try:
+        matrix = np.array(lists, dtype=np.float64)
+    except (ValueError, TypeError):
+        return None
+    return matrix if matrix.ndim == 2 else None
 
 
 def _texts(given: Any) -> list[str]:
