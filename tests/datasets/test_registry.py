@@ -46,6 +46,8 @@ def test_own_data_depend_on_their_files_and_nothing_else_does():
         Path("data/raw/a.csv"),
         Path("data/raw/b.obo"),
     ]
+    options = {"examples": "a.csv", "matrix": "b.npy", "path_separator": "/"}
+    assert raw_files_of("table", options, "data") == [Path("data/a.csv"), Path("data/b.npy")]
     for name in set(source_names()) - {"table"}:
         assert raw_files_of(name, None, "data") == []
 

@@ -349,6 +349,62 @@ def test_columns_of_the_names_of_places(own):
         )
 
 
+@pytest.fixture
+def matrix(own, tmp_path):
+    """Writes a matrix beside own data without features, and loads them."""
+
+    def load(numbers, **options):
+        np.save(tmp_path / "own.npy", numbers)
+        labels = {name: columns()[name] for name in ("labels", "part")}
+        return own(labels, matrix="own.npy", split="part", **options)
+
+    return load
+
+
+SIZES = np.array([[1, 10], [3, 10], [2, 40], [5, np.nan]])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
+def test_a_matrix_of_features(matrix, tmp_path, kind):
+    dataset = matrix(SIZES.astype(kind))
+    expected = [[-1, -10], [1, -10], [0, 20], [3, 0]] / np.sqrt([2 / 3, 200])
+    np.testing.assert_allclose(dataset.features, expected, atol=1e-6)
+    assert dataset.card["source"] == ["own.csv", "own.npy", "own_edges.csv"]
+    again = dataset.transformation.apply(np.load(tmp_path / "own.npy").astype(np.float64))
+    np.testing.assert_array_equal(again, dataset.features)
+
+
+def test_other_columns_beside_a_matrix_are_not_used(own, tmp_path):
+    np.save(tmp_path / "own.npy", SIZES)
+    dataset = own(columns(), matrix="own.npy", split="part")
+    assert dataset.features.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (SIZES[:3], "own.npy: found 3 rows of 2 numbers, expected 4 of at least one, as "),
+        (SIZES[:, :0], "own.npy: found 4 rows of 0 numbers, expected 4 of at least one"),
+        (SIZES[0], "own.npy: found an array of shape (2,) and type float64, expected a matrix"),
+        (SIZES.astype(str), "own.npy: found an array of shape (4, 2) and type <U32, expected a"),
+        (SIZES.astype(object), "own.npy: Object arrays cannot be loaded when allow_pickle=False"),
+        (
+            SIZES * 1e30,
+            "own.npy, row 1, column 2: found 1e+31, expected a finite number of at most",
+        ),
+    ],
+)
+def test_wrong_matrices(matrix, numbers, expected):
+    with pytest.raises(TableError, match=re.escape(expected)) as caught:
+        matrix(numbers)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_matrix(own):
+    with pytest.raises(FileNotFoundError, match=r"own\.npy: no such file; expected a matrix"):
+        own(columns(), matrix="own.npy")
+
+
 PATHS = ["world > eu > fr ; world>NA", "world > eu", "world > NA", "world > eu > fr"]
 
 
@@ -488,6 +544,11 @@ def test_few_numbers_among_categories_are_categories(own):
             {"text": "colour", "features": ["size"]},
             "text and features are both given, but texts are",
         ),
+        (
+            {"matrix": "own.npy", "features": ["size"]},
+            "matrix and features are both given, but the matrix has the only features",
+        ),
+        ({"matrix": "own.npy", "text": "colour"}, "text and matrix are both given"),
     ],
 )
 def test_columns_of_two_meanings(own, options, expected):

@@ -106,6 +106,15 @@ def test_features_of_lists_are_those_it_was_trained_on():
     np.testing.assert_array_equal(model.probabilities(matrix), expected)
 
 
+def test_a_matrix_in_a_file_is_what_it_was_trained_on():
+    files = {"examples": "matrix_labels.csv", "hierarchy": "animals_edges.csv", "split": "part"}
+    data = dataset({**files, "matrix": "matrix.npy"})
+    model = fitted(data, VARIANTS["linear"])
+    expected = np.concatenate(list(model.predictor.predictions(data.features)))
+    read = read_inputs(EXAMPLES / "matrix.npy", model.transformation)
+    np.testing.assert_array_equal(model.probabilities(read), expected)
+
+
 def test_predicted_paths_are_those_of_the_labels():
     files = {"examples": "paths.csv", "path_separator": ">", "text": "text", "split": "part"}
     model = fitted(dataset(files), VARIANTS["linear"])

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,17 @@ from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.datasets.edge_lists import read_named_hierarchy
 from rarenodes.datasets.files import brief, short
 from rarenodes.datasets.label_paths import hierarchy_of_paths, path_of
+from rarenodes.datasets.matrices import read_features
 from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling, SplitOptions
-from rarenodes.datasets.table_files import Table, TableError, read_table
+from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import SettingsError, unknown_name
+
+# What the columns of a matrix are called: matrix[0], matrix[1], and so on.
+MATRIX = "matrix"
 
 # A column with more is an identifier or a text, not a category.
 MOST_CATEGORIES = 256
@@ -52,6 +57,8 @@ class TableOptions(SplitOptions, TextOptions):
             `a > b > c`; the hierarchy is then that of all paths, see `label_paths`.
         text: column of texts. If given, texts are the only features; those with the same words
             become one example.
+        matrix: `.npy` file of features, `[rows, features]`, whose rows are those of `examples`; they
+            are then the only features, and missing where NaN.
         features: columns of features; all others by default. A column of numbers is one feature,
             one of lists of numbers (Parquet) one for each place, one of text becomes one feature
             for each of its categories.
@@ -67,6 +74,7 @@ class TableOptions(SplitOptions, TextOptions):
     separator: str = Field(";", min_length=1)
     path_separator: str | None = Field(None, min_length=1)
     text: str | None = None
+    matrix: str | None = None
     features: list[str] | None = Field(None, min_length=1)
     categories: list[str] = Field([])
     split: str | None = None
@@ -108,10 +116,15 @@ class TableOptions(SplitOptions, TextOptions):
                         f"the column {column!r} of the option {meaning} is among the {key}, where it "
                         f"would give the answer away: remove it from {key}"
                     )
-        if self.text is not None and (self.features or self.categories):
-            raise ValueError(
-                "text and features are both given, but texts are the only features: leave one out"
-            )
+        for only in ("text", "matrix"):
+            others = [key for key in ("text", "matrix", "features", "categories") if key != only]
+            if getattr(self, only) is not None and (
+                also := [k for k in others if getattr(self, k)]
+            ):
+                what = "texts are" if only == "text" else "the matrix has"
+                raise ValueError(
+                    f"{only} and {also[0]} are both given, but {what} the only features: leave one out"
+                )
         return self
 
 
@@ -141,7 +154,7 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
     files = raw_files(options, root)
     examples = files[0]
     named = None if options.hierarchy is None else read_named_hierarchy(root / options.hierarchy)
-    table = read_table(examples)
+    table = open_table(options, root)
     _check_columns(table, options)
     labels = labels_of(table, options)
     if named is None:
@@ -198,8 +211,29 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
 
 
 def raw_files(options: TableOptions, root: Path) -> list[Path]:
-    """The files that the data set is made of: the table, and the hierarchy where it has a file."""
-    return [root / name for name in (options.examples, options.hierarchy) if name is not None]
+    """The files that the data set is made of: the table, and matrix and hierarchy where given."""
+    names = (options.examples, options.matrix, options.hierarchy)
+    return [root / name for name in names if name is not None]
+
+
+def open_table(options: TableOptions, root: Path) -> Table:
+    """The table, and, where one is given, the matrix beside it, as a column of lists of numbers.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        TableError: one holds something else, or the two do not belong together.
+
+    """
+    table = read_table(root / options.examples)
+    if options.matrix is None:
+        return table
+    matrix = read_features(root / options.matrix, table.rows, table.path)
+    parts = vector_columns(MATRIX, matrix)
+    return replace(
+        table,
+        columns={**table.columns, **parts},
+        vectors={**table.vectors, MATRIX: tuple(parts)},
+    )
 
 
 def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -351,6 +385,8 @@ def _columns(table: Table, options: TableOptions) -> tuple[list[str], np.ndarray
 
 def names_of_features(table: Table, options: TableOptions) -> list[str]:
     """The columns of features: those that are named, or all that mean nothing else."""
+    if options.matrix is not None:
+        return list(table.vectors[MATRIX])
     if options.features is not None:
         return [part for name in options.features for part in table.vectors.get(name, [name])]
     not_features = {options.labels, options.split, *table.vectors.get(options.labels, ())}

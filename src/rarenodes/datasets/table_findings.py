@@ -26,9 +26,10 @@ from rarenodes.datasets.table import (
     labels_in,
     labels_of,
     names_of_features,
+    open_table,
     unknown_column,
 )
-from rarenodes.datasets.table_files import Table, read_table
+from rarenodes.datasets.table_files import Table
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import merge_duplicates, words
 from rarenodes.loss.hierarchy import Hierarchy
@@ -94,7 +95,7 @@ def inspect_table(options: TableOptions, root: Path, sampling: Sampling) -> Tabl
     named = table = labels = None
     if options.hierarchy is not None:
         named = _read(report, read_named_hierarchy, edges)
-    table = _read(report, read_table, examples)
+    table = _read(report, open_table, options, root)
     if table is not None:
         _columns(report, table, options, named)
         if table.has(options.labels):
@@ -134,7 +135,8 @@ def _columns(
     for name in [*(options.features or []), *options.categories]:
         if not table.has(name):
             report.add("error", str(unknown_column(table, name)))
-    guessed = "" if options.features or options.text is not None else ", features guessed"
+    told = options.features or options.text is not None or options.matrix is not None
+    guessed = "" if told else ", features guessed"
     report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}{guessed}")
     if options.text is not None:
         report.features = options.components
@@ -385,7 +387,7 @@ def _duplicates(
         columns = [table.columns[name] for name in names]
         if not all(isinstance(cells, list | tuple | np.ndarray) for cells in columns):
             return
-        keys = list(zip(*columns, strict=True))
+        keys = _rows_of(columns)
         what, level = "features", "warning"
     first: dict[tuple, int] = {}
     across, within = [], 0
@@ -412,6 +414,13 @@ def _duplicates(
         report.add(
             "warning", f"{table.path}: {within} rows have the features of an earlier row{split}"
         )
+
+
+def _rows_of(columns: Sequence[Sequence[Any] | np.ndarray]) -> list[Any]:
+    """What is compared of every row; of numbers alone their bytes, as embeddings are wide."""
+    if columns and all(isinstance(cells, np.ndarray) for cells in columns):
+        return [row.tobytes() for row in np.column_stack(columns) + 0.0]  # + 0.0: -0.0 is 0
+    return list(zip(*columns, strict=True))
 
 
 def _merged(

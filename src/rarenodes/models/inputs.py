@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rarenodes.datasets.columns import LARGEST, ColumnTransformation, PlainFeatures
-from rarenodes.datasets.files import brief, decoded, lines_of, read_bytes
+from rarenodes.datasets.files import decoded, lines_of, read_bytes
+from rarenodes.datasets.matrices import kind_of, read_matrix
 from rarenodes.datasets.table import unknown_column, values_for
 from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.text import TextTransformation
@@ -54,7 +55,7 @@ def inputs_of(given: Any, transformation: Fitted) -> Inputs:
         )
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
         raise ValueError(
-            f"found {_kind(given)}, expected a matrix of numbers [examples, columns], or a pandas "
+            f"found {kind_of(given)}, expected a matrix of numbers [examples, columns], or a pandas "
             "table"
         )
     matrix = _wide_enough(matrix, transformation)
@@ -115,28 +116,6 @@ def read_inputs(path: str | Path, transformation: Fitted, column: str | None = N
             raise ValueError(f"{path}: found a matrix, but the model takes {needs(transformation)}")
         return _named(path, read_matrix(path), transformation)
     return _from_table(read_table(path), transformation, column)
-
-
-def read_matrix(path: Path) -> np.ndarray:
-    """The numbers in a `.npy` file, `[examples, columns]`.
-
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it holds something else.
-
-    """
-    read_bytes(path, "a matrix in NumPy's format")
-    try:
-        matrix = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
-        raise ValueError(
-            f"{path}: {brief(error, 200)}; expected a matrix of numbers, as numpy.save writes it"
-        ) from None
-    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
-        raise ValueError(
-            f"{path}: found {_kind(matrix)}, expected a matrix of numbers [examples, columns]"
-        )
-    return matrix
 
 
 def needs(transformation: Fitted) -> str:
@@ -222,7 +201,7 @@ def _texts(given: Any) -> list[str]:
     texts = list(given)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"row {row}: found {_kind(text)}, expected a text")
+            raise ValueError(f"row {row}: found {kind_of(text)}, expected a text")
     return texts
 
 
@@ -247,10 +226,3 @@ def _finite(matrix: np.ndarray) -> np.ndarray:
             f"row {row}, column {column}: found {matrix[row, column]}, expected a finite number"
         )
     return matrix
-
-
-def _kind(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return f"an array of shape {tuple(shape)} and type {value.dtype}"
-    return f"{type(value).__name__}"
