@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from rarenodes.datasets import options_of
+from rarenodes.datasets import load_dataset, options_of, raw_files_of
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import TableOptions
@@ -32,6 +32,8 @@ def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tu
         settings = study.dataset(name)
         if options_of(settings.source) is TableOptions:
             findings = _own_data(study, name)
+        elif raw_files_of(settings.source, settings.options, study.data_folder):
+            findings = _loaded(study, name)
         else:
             findings = _prepared(study, name)
         for finding in findings:
@@ -51,6 +53,24 @@ def _own_data(study: Study, name: str) -> Iterator[Finding]:
         )
 
 
+def _loaded(study: Study, name: str) -> Iterator[Finding]:
+    """Own files of which a data set is made at once: the first fault, or what there is."""
+    settings = study.dataset(name)
+    try:
+        dataset = load_dataset(
+            settings.source,
+            study.data_folder,
+            seed=study.parameters.seed,
+            train_fraction=settings.train_fraction,
+            options=settings.options,
+        )
+    except (ValueError, OSError) as error:
+        yield Finding("error", str(error))
+        return
+    files = raw_files_of(settings.source, settings.options, study.data_folder)
+    yield from _described(study, name, ", ".join(map(str, files)), dataset)
+
+
 def _prepared(study: Study, name: str) -> Iterator[Finding]:
     folder = study.prepared(name)
     if not (folder / "dataset.json").exists():
@@ -62,11 +82,15 @@ def _prepared(study: Study, name: str) -> Iterator[Finding]:
     except (ValueError, OSError) as error:
         yield Finding("error", str(error))
         return
+    yield from _described(study, name, str(folder), dataset)
+
+
+def _described(study: Study, name: str, where: str, dataset: Dataset) -> Iterator[Finding]:
     hierarchy = dataset.hierarchy
     kind = "tree" if hierarchy.is_tree else "DAG"
     yield Finding(
         "note",
-        f"{folder}: {len(dataset.features)} examples, {dataset.features.shape[1]} features; a {kind} "
+        f"{where}: {len(dataset.features)} examples, {dataset.features.shape[1]} features; a {kind} "
         f"of {len(hierarchy)} nodes and {hierarchy.num_edges} edges, depth "
         f"{int(hierarchy.depth.max())}",
     )
