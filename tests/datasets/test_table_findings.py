@@ -243,4 +243,4 @@ def test_the_examples_are_fine(examples, hierarchy, text):
     report = inspect_table(options, EXAMPLES, Sampling("table"))
     assert {finding.level for finding in report.findings} == {"note"}
     assert len(report.hierarchy) == 11
-    assert report.training_examples == 14
+    assert (report.training_examples, report.validation_examples) == (14, 7)

@@ -67,6 +67,7 @@ class TableReport:
         features: how many there would be at most; None if unknown.
         hierarchy: nodes that would be kept; None if unknown.
         training_examples: how many there would be.
+        validation_examples: likewise.
 
     """
 
@@ -74,6 +75,7 @@ class TableReport:
     features: int | None = None
     hierarchy: Hierarchy | None = None
     training_examples: int = 0
+    validation_examples: int = 0
 
     def add(self, level: Level, text: str) -> None:
         """Note a finding."""
@@ -472,7 +474,9 @@ def _counts(
     except ValueError as fault:
         report.add("error", brief(fault))
         return
-    report.hierarchy, report.training_examples = hierarchy, len(split["train"])
+    report.hierarchy = hierarchy
+    report.training_examples = len(split["train"])
+    report.validation_examples = len(split["valid"])
     dropped = len(everything) - len(hierarchy)
     if dropped:
         report.add(
