@@ -24,8 +24,8 @@ ON_PYPI = {"pytorch": "torch"}
 STALE = {"audit", "scale"}
 
 
-def locked() -> dict[str, str]:
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+def locked(name: str = "requirements.lock") -> dict[str, str]:
+    lines = (REPOSITORY / name).read_text().splitlines()
     pins = (line.split("==") for line in lines if line and not line.startswith("#"))
     return {normal(name): version for name, version in pins}
 
@@ -36,10 +36,20 @@ def normal(name: str) -> str:
 
 def test_lock_pins_everything_the_package_needs():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    needed = [line for group in groups for line in group]
-    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in needed}
-    assert names <= set(locked())
+    further = project["optional-dependencies"]
+    groups = [project["dependencies"], *(further[name] for name in further if name != "site")]
+    assert names_of(groups) <= set(locked())
+
+
+def names_of(groups: list[list[str]]) -> set[str]:
+    return {normal(re.match(r"[\w.-]+", line)[0]) for group in groups for line in group}
+
+
+def test_web_pages_have_a_lock_of_their_own_that_changes_nothing_of_the_study():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    site = locked("site/requirements.lock")
+    assert names_of([project["optional-dependencies"]["site"]]) <= set(site)
+    assert not set(site) & set(locked())
 
 
 def test_no_pin_has_a_local_version():
@@ -208,3 +218,24 @@ def test_committed_lock_matches_the_code(folder):
 
 def test_readme_says_what_the_tables_say():
     assert prose.check(REPOSITORY / "README.md") == []
+
+
+def test_files_for_citing_agree_with_the_package():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    archive = json.loads((REPOSITORY / ".zenodo.json").read_text())
+    for found in (citation, archive):
+        assert found["version"] == project["version"]
+        assert found["license"] == project["license"]
+        assert found["title"] == citation["title"]
+        assert found["keywords"] == citation["keywords"]
+    assert [c["name"] for c in archive["creators"]] == [a["name"] for a in citation["authors"]]
+
+
+def test_reproducibility_is_answered_question_by_question():
+    text = (REPOSITORY / "REPRODUCIBILITY.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    answers = [row[1].strip() for row in rows if row[1].strip() not in ("answer", "---")]
+    assert len(answers) > 20
+    assert set(answers) <= {"yes", "partly", "no", "not applicable"}
+    assert all(row[2].strip() for row in rows)
