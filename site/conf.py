@@ -54,6 +54,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 autosummary_generate = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80

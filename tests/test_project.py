@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from rattler import MatchSpec
 
 from rarenodes.pages import prose
@@ -214,6 +216,28 @@ def test_committed_lock_matches_the_code(folder):
     )
     assert done.returncode == 0, done.stderr
     assert not [line for line in done.stdout.splitlines() if line.startswith("Running stage")]
+
+
+def test_settings_that_the_readme_changes_can_be_changed(tmp_path):
+    changes = re.findall(r"dvc exp run -S '?([^'\s]+)", (REPOSITORY / "README.md").read_text())
+    assert [change.startswith("+") for change in changes] == [False, True]
+    for change in changes:
+        for name in ("params.yaml", "variants.yaml"):
+            shutil.copyfile(REPOSITORY / name, tmp_path / name)
+        apply_overrides(tmp_path / "params.yaml", [change])
+        changed = Study(tmp_path / "params.yaml").parameters
+        assert changed != Study(REPOSITORY / "params.yaml").parameters
+
+
+def test_columns_that_the_readme_keeps_are_there():
+    kept = re.search(r"dvc exp show .*--keep '(.*)'", (REPOSITORY / "README.md").read_text())[1]
+    columns = ["training.epochs"]
+    for path in sorted(REPOSITORY.glob("reports/evaluate/*/metrics.json")):
+        scores = json.loads(path.read_text())
+        place = path.relative_to(REPOSITORY).as_posix()
+        columns += [f"{place}:{variant}.{name}" for variant in scores for name in scores[variant]]
+    for pattern in kept.split("|"):
+        assert len([column for column in columns if re.match(pattern, column)]) == 1, pattern
 
 
 def test_readme_says_what_the_tables_say():

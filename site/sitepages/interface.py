@@ -66,9 +66,8 @@ def package_page(library: Path, package: str) -> str:
     """The page of a package: its modules, described from their docstrings, as MyST."""
     lines = [f"# rarenodes.{package}", ""]
     for module in modules(library, package):
+        lines += [f"## {module}", ""] if module != f"rarenodes.{package}" else []
         lines += [
-            f"## {module}",
-            "",
             "```{eval-rst}",
             f".. automodule:: {module}",
             "   :members:",

@@ -1,6 +1,6 @@
 // Tables sort by a click, or by Enter or space, on a column's head; a second one turns the order round.
 
-const SENTENCE = 60; // characters from which a cell is prose, and wraps
+const SENTENCE = 40; // characters from which a cell is prose, and its column wraps
 
 function key(row, column) {
   const text = row.cells[column].textContent.trim();
@@ -26,7 +26,18 @@ function sort(head, column) {
   body.append(...rows.map(([, row]) => row));
 }
 
+// pandas writes the name of the index into a second row of heads, which is otherwise empty.
+function mergeHeads(table) {
+  const [first, second] = table.tHead?.rows ?? [];
+  if (!second || table.tHead.rows.length !== 2 || first.cells.length !== second.cells.length) return;
+  const pairs = [...first.cells].map((cell, column) => [cell, second.cells[column]]);
+  if (pairs.some(([above, below]) => above.textContent.trim() && below.textContent.trim())) return;
+  for (const [above, below] of pairs) above.textContent ||= below.textContent;
+  second.remove();
+}
+
 function makeSortable(table) {
+  mergeHeads(table);
   const heads = table.tHead?.rows;
   const body = table.tBodies[0];
   if (heads?.length !== 1 || !body || body.rows.length < 2) return;
@@ -45,11 +56,16 @@ function makeSortable(table) {
   });
 }
 
+function wrapSentences(table) {
+  const cells = [...table.querySelectorAll("td")];
+  const long = cells.filter((cell) => cell.textContent.length > SENTENCE);
+  const columns = new Set(long.map((cell) => cell.cellIndex));
+  for (const cell of cells) cell.classList.toggle("sentence", columns.has(cell.cellIndex));
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("article table")) {
     makeSortable(table);
-    for (const cell of table.querySelectorAll("td")) {
-      if (cell.textContent.length > SENTENCE) cell.classList.add("sentence");
-    }
+    wrapSentences(table);
   }
 });
