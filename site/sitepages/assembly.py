@@ -130,7 +130,7 @@ class Site:
 
     def _tables(self, folder: PurePosixPath) -> None:
         """A page with the tables of a folder; long ones can be had as files."""
-        parts = [f"# Tables ({notebooks.label(folder)})"]
+        parts = [f"# Tables ({notebooks.label(folder.parent)})"]
         for table in self._found(folder, "*.csv"):
             parts += [f"## {table.stem}", f"[{table.name}]({table.name})"]
             shown = table.with_suffix(".md")
