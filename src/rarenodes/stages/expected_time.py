@@ -36,7 +36,8 @@ def seconds_a_step(size: Size, dropout: float, device: str, threads: int) -> flo
     """Mean duration of a training step, measured on random inputs.
 
     Forward and backward pass and the optimiser of networks of this size with plain binary
-    cross-entropy: what a hierarchy, weights or a focal term cost comes on top and is little of it.
+    cross-entropy. Batching, hierarchy, weights and validation come on top: with 100 and 1,000 nodes,
+    five members of 256 units and batches of 64, a fifth to two fifths.
 
     Args:
         size: what is trained; its memory is taken.
