@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SITE := .venv-site
+SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey tuning test lint format bench pages clean
+.PHONY: help install repro audit scale survey tuning test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -49,6 +51,18 @@ bench: $(INSTALLED)  ## Measure speed and memory: a quarter of an hour
 
 pages: $(INSTALLED)  ## Render the executed notebooks as HTML into scratch/pages
 	$(BIN)/python -m jupyter nbconvert --to html --output-dir scratch/pages $$(find reports -name '*.ipynb')
+
+$(SITE_INSTALLED): $(INSTALLED) site/requirements.lock
+	$(BIN)/python -m venv $(SITE)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$($(SITE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/study.pth
+	$(SITE)/bin/python -m pip install --quiet --constraint requirements.lock --requirement site/requirements.lock
+	@touch $@
+
+site: $(SITE_INSTALLED)  ## Build the web pages into scratch/site/html: two minutes
+	rm -rf scratch/site
+	PYTHONPATH=site $(SITE)/bin/python -m sitepages scratch/site/sources
+	$(SITE)/bin/python -m sphinx -q -W --keep-going -j 2 -b html -c site -d scratch/site/doctrees scratch/site/sources scratch/site/html
+	@echo "Open scratch/site/html/index.html"
 
 clean:  ## Remove scratch files; results and the environment stay
 	rm -rf scratch .pytest_cache .ruff_cache .hypothesis

@@ -1,12 +1,14 @@
 """The benches compare like with like, and their report says what its tables say."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from benches import loss, report, step
+from benches import loss, report, sparse, step
 from benches.loss import Case
 from benches.shapes import FUN, GO, chain, leveled, star
+from rarenodes.loss.best_first import Likeliest
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,25 @@ def test_memory_is_that_of_a_fresh_process():
     assert table["tensors"].between(0.9, 5).all()
 
 
+def test_labels_of_the_complete_tree_are_closed():
+    hierarchy = sparse.complete_tree(30)
+    assert hierarchy.nodes == tuple(f"{i:08}" for i in range(30))
+    targets = sparse.paths(30, np.array([25, 3, 11]))
+    assert [row.nonzero()[0].tolist() for row in targets.toarray()] == [
+        [0, 2, 25],
+        [0, 3],
+        [0, 1, 11],
+    ]
+    assert hierarchy.is_coherent(torch.from_numpy(targets.toarray()))
+
+
+def test_precision_counts_the_first_nodes_of_every_example():
+    targets = sparse.paths(30, np.array([25, 3]))
+    found = Likeliest(np.array([0, 2, 4]), np.array([2, 25, 4, 3], np.int32), np.zeros(4))
+    assert sparse.precision(found, targets, 1) == 0.5
+    assert sparse.precision(found, targets, 2) == 0.75
+
+
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Real figures where they are quick, made-up ones of the same form where not."""
@@ -78,6 +99,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "shapes": pd.DataFrame(_rows("chain", 10, loss.KERNEL)),
         "memory": pd.DataFrame(_rows("tree", 10, loss.KERNEL)).assign(nodes=5_000, tensors=1.25),
         "steps": steps,
+        "sparse": pd.DataFrame({"nodes": [500], "active": [39.5], "epoch_seconds": [0.25]}),
         "cellcycle": pd.DataFrame(
             {"seed": [0, 1], "seconds": [9.0, 11.0], "au_prc": [0.251, 0.26]}
         ),
@@ -121,6 +143,7 @@ def test_the_report_has_all_tables_and_figures(tables, tmp_path):
     report.write(tables, {"processor": "some", "cores": None}, tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "processor some." in page
+    assert "|     500 |     39.5 |            0.25 |" in page
     for figure in ("sizes", "shapes", "steps"):
         assert f"(figures/{figure}.svg)" in page
         assert (tmp_path / "figures" / f"{figure}.svg").exists()

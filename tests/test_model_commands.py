@@ -51,10 +51,14 @@ def own(tmp_path_factory) -> Path:
 def test_check_opens_the_files_of_own_data(own, capsys):
     assert call(own, "check") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("3 data sets, 2 variants, 1 seeds of 2 members")
+    assert lines[0].endswith("7 data sets, 2 variants, 1 seeds of 2 members")
     assert all(line.startswith("note: ") for line in lines[1:])
     assert any("a tree of 11 nodes and 10 edges" in line for line in lines)
     assert any("MiB of memory (conditional)" in line for line in lines)
+    assert sum("1 trainings of networks take at least " in line for line in lines) == 7
+    assert call(own, "check", "arff") == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert "animals_test.arff: 28 examples, 6 features; a tree of 11 nodes and 10" in lines[0]
     assert call(own, "check", "features") == 0
     assert "texts" not in "".join(capsys.readouterr().out.splitlines()[1:])
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from rattler import MatchSpec
 
 from rarenodes.pages import prose
@@ -24,8 +26,8 @@ ON_PYPI = {"pytorch": "torch"}
 STALE = {"audit", "scale"}
 
 
-def locked() -> dict[str, str]:
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+def locked(name: str = "requirements.lock") -> dict[str, str]:
+    lines = (REPOSITORY / name).read_text().splitlines()
     pins = (line.split("==") for line in lines if line and not line.startswith("#"))
     return {normal(name): version for name, version in pins}
 
@@ -36,10 +38,20 @@ def normal(name: str) -> str:
 
 def test_lock_pins_everything_the_package_needs():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    needed = [line for group in groups for line in group]
-    names = {normal(re.match(r"[\w.-]+", line)[0]) for line in needed}
-    assert names <= set(locked())
+    further = project["optional-dependencies"]
+    groups = [project["dependencies"], *(further[name] for name in further if name != "site")]
+    assert names_of(groups) <= set(locked())
+
+
+def names_of(groups: list[list[str]]) -> set[str]:
+    return {normal(re.match(r"[\w.-]+", line)[0]) for group in groups for line in group}
+
+
+def test_web_pages_have_a_lock_of_their_own_that_changes_nothing_of_the_study():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    site = locked("site/requirements.lock")
+    assert names_of([project["optional-dependencies"]["site"]]) <= set(site)
+    assert not set(site) & set(locked())
 
 
 def test_no_pin_has_a_local_version():
@@ -206,5 +218,48 @@ def test_committed_lock_matches_the_code(folder):
     assert not [line for line in done.stdout.splitlines() if line.startswith("Running stage")]
 
 
+def test_settings_that_the_readme_changes_can_be_changed(tmp_path):
+    changes = re.findall(r"dvc exp run -S '?([^'\s]+)", (REPOSITORY / "README.md").read_text())
+    assert [change.startswith("+") for change in changes] == [False, True]
+    for change in changes:
+        for name in ("params.yaml", "variants.yaml"):
+            shutil.copyfile(REPOSITORY / name, tmp_path / name)
+        apply_overrides(tmp_path / "params.yaml", [change])
+        changed = Study(tmp_path / "params.yaml").parameters
+        assert changed != Study(REPOSITORY / "params.yaml").parameters
+
+
+def test_columns_that_the_readme_keeps_are_there():
+    kept = re.search(r"dvc exp show .*--keep '(.*)'", (REPOSITORY / "README.md").read_text())[1]
+    columns = ["training.epochs"]
+    for path in sorted(REPOSITORY.glob("reports/evaluate/*/metrics.json")):
+        scores = json.loads(path.read_text())
+        place = path.relative_to(REPOSITORY).as_posix()
+        columns += [f"{place}:{variant}.{name}" for variant in scores for name in scores[variant]]
+    for pattern in kept.split("|"):
+        assert len([column for column in columns if re.match(pattern, column)]) == 1, pattern
+
+
 def test_readme_says_what_the_tables_say():
     assert prose.check(REPOSITORY / "README.md") == []
+
+
+def test_files_for_citing_agree_with_the_package():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    archive = json.loads((REPOSITORY / ".zenodo.json").read_text())
+    for found in (citation, archive):
+        assert found["version"] == project["version"]
+        assert found["license"] == project["license"]
+        assert found["title"] == citation["title"]
+        assert found["keywords"] == citation["keywords"]
+    assert [c["name"] for c in archive["creators"]] == [a["name"] for a in citation["authors"]]
+
+
+def test_reproducibility_is_answered_question_by_question():
+    text = (REPOSITORY / "REPRODUCIBILITY.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    answers = [row[1].strip() for row in rows if row[1].strip() not in ("answer", "---")]
+    assert len(answers) > 20
+    assert set(answers) <= {"yes", "partly", "no", "not applicable"}
+    assert all(row[2].strip() for row in rows)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rarenodes.loss.hierarchy import Hierarchy
     from rarenodes.loss.uncertainty import uncertainty
     from rarenodes.loss.weighting import node_weights, released_counts
+    from rarenodes.models.estimator import RareNodeClassifier
     from rarenodes.models.model import Model
     from rarenodes.scores.metrics import score_nodes
 
@@ -32,6 +33,7 @@ _HOMES = {
     "Focal": "loss.coherent",
     "Hierarchy": "loss.hierarchy",
     "Model": "models.model",
+    "RareNodeClassifier": "models.estimator",
     "RareNodeLoss": "loss.coherent",
     "coherent_bce": "loss.coherent",
     "conditional_bce": "loss.conditional",
@@ -50,6 +52,7 @@ __all__ = [
     "Focal",
     "Hierarchy",
     "Model",
+    "RareNodeClassifier",
     "RareNodeLoss",
     "coherent_bce",
     "conditional_bce",

@@ -1,5 +1,8 @@
+import re
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from rarenodes.datasets import Dataset, load_dataset
@@ -271,15 +274,211 @@ def test_corrupt_parquet(own, tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "values"),
-    [("size", [[1, 2], [3], [], None]), ("labels", [["NA"], ["eu"], ["fr"], ["fr"]])],
+    [
+        ("size", [[1, 2], [3], [], None]),
+        ("size", [["a"], ["b"], ["c"], ["d"]]),
+        ("labels", [[0.5, 1.0], [0.5, 1.0], [0.5, 1.0], [0.5, 1.0]]),
+        ("part", [[0.5], [0.5], [0.5], [0.5]]),
+    ],
 )
-def test_columns_of_lists(own, column, values):
+def test_lists_that_mean_nothing(own, column, values):
     with pytest.raises(
         TableError,
-        match=rf"own\.parquet, column '{column}': found values of type (large_)?list<.*>, expected "
-        r"numbers or text: write lists as text with a separator \(a;b\)",
+        match=rf"own\.parquet, column '{column}': found values of type .*list.*, expected numbers or "
+        r"text \(features may be lists of numbers of one length, labels lists of names\)",
     ):
         own(columns(**{column: values}), split="part", examples="own.parquet")
+
+
+def fixed_size(values):
+    """A column of Parquet whose lists have a length by type."""
+    return pd.Series(values, dtype=pd.ArrowDtype(pa.list_(pa.float32(), 2)))
+
+
+@pytest.mark.parametrize("kind", [list, fixed_size])
+def test_lists_of_numbers_are_features(own, kind):
+    size = kind([[1.0, 10.0], [3.0, 10.0], [2.0, 40.0], [5.0, 0.0]])
+    whole = own(columns(size=size), split="part", examples="own.parquet", features=["size"])
+    assert whole.transformation.names == ("size[0]", "size[1]")
+    # Over train + valid: means 2 and 20, deviations √(2/3) and √200.
+    expected = [[-1, -10], [1, -10], [0, 20], [3, -20]] / np.sqrt([2 / 3, 200])
+    np.testing.assert_allclose(whole.features, expected, atol=1e-6)
+    guessed = own(columns(size=size), split="part", examples="own.parquet")
+    np.testing.assert_array_equal(guessed.features[:, :2], whole.features)
+    assert guessed.features.shape == (4, 4)  # and two colours
+
+
+def test_missing_vectors_and_places_take_the_mean(own):
+    size = [[1.0, 10.0], None, [3.0, None], [5.0, 0.0]]
+    dataset = own(columns(size=size), split="part", examples="own.parquet", features=["size"])
+    # The second row knows nothing; of its place the third does not.
+    assert dataset.features[1].tolist() == [0, 0]
+    assert dataset.features[2, 1] == 0
+    assert dataset.features[2, 0] > 0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[["NA", " fr"], ["eu"], ["NA"], ["fr", None]], [["fr", "NA"], ["eu"], ["NA"], ["fr"]]],
+)
+def test_labels_are_lists(own, labels):
+    dataset = own(columns(labels=labels), split="part", examples="own.parquet")
+    text = own(columns(), split="part")
+    assert dataset.targets.toarray().tolist() == text.targets.toarray().tolist()
+    np.testing.assert_array_equal(dataset.features, text.features)
+
+
+def test_labels_are_lists_of_codes(own, tmp_path):
+    (tmp_path / "own_edges.csv").write_text("child,parent\n7,all\n9007199254740993,all\n")
+    codes = [[7], [9007199254740993], [7], [7]]
+    dataset = own(columns(labels=codes), split="part", examples="own.parquet")
+    at = dataset.hierarchy.index
+    assert all(dataset.targets[[row], [at[str(code)]]] == 1 for row, [code] in enumerate(codes))
+    # They look like vectors, but features would give the answer away.
+    assert dataset.transformation.names == ("size", "colour")
+
+
+def test_columns_of_the_names_of_places(own):
+    with pytest.raises(
+        TableError, match=r"found two columns 'size\[0\]', expected names that differ"
+    ):
+        own(
+            columns(size=[[1.0]] * 4, **{"size[0]": [1, 2, 3, 4]}),
+            split="part",
+            examples="own.parquet",
+        )
+
+
+@pytest.fixture
+def matrix(own, tmp_path):
+    """Writes a matrix beside own data without features, and loads them."""
+
+    def load(numbers, **options):
+        np.save(tmp_path / "own.npy", numbers)
+        labels = {name: columns()[name] for name in ("labels", "part")}
+        return own(labels, matrix="own.npy", split="part", **options)
+
+    return load
+
+
+SIZES = np.array([[1, 10], [3, 10], [2, 40], [5, np.nan]])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
+def test_a_matrix_of_features(matrix, tmp_path, kind):
+    dataset = matrix(SIZES.astype(kind))
+    expected = [[-1, -10], [1, -10], [0, 20], [3, 0]] / np.sqrt([2 / 3, 200])
+    np.testing.assert_allclose(dataset.features, expected, atol=1e-6)
+    assert dataset.card["source"] == ["own.csv", "own.npy", "own_edges.csv"]
+    again = dataset.transformation.apply(np.load(tmp_path / "own.npy").astype(np.float64))
+    np.testing.assert_array_equal(again, dataset.features)
+
+
+def test_other_columns_beside_a_matrix_are_not_used(own, tmp_path):
+    np.save(tmp_path / "own.npy", SIZES)
+    dataset = own(columns(), matrix="own.npy", split="part")
+    assert dataset.features.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (SIZES[:3], "own.npy: found 3 rows of 2 numbers, expected 4 of at least one, as "),
+        (SIZES[:, :0], "own.npy: found 4 rows of 0 numbers, expected 4 of at least one"),
+        (SIZES[0], "own.npy: found an array of shape (2,) and type float64, expected a matrix"),
+        (SIZES.astype(str), "own.npy: found an array of shape (4, 2) and type <U32, expected a"),
+        (SIZES.astype(object), "own.npy: Object arrays cannot be loaded when allow_pickle=False"),
+        (
+            SIZES * 1e30,
+            "own.npy, row 1, column 2: found 1e+31, expected a finite number of at most",
+        ),
+    ],
+)
+def test_wrong_matrices(matrix, numbers, expected):
+    with pytest.raises(TableError, match=re.escape(expected)) as caught:
+        matrix(numbers)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_matrix(own):
+    with pytest.raises(FileNotFoundError, match=r"own\.npy: no such file; expected a matrix"):
+        own(columns(), matrix="own.npy")
+
+
+PATHS = ["world > eu > fr ; world>NA", "world > eu", "world > NA", "world > eu > fr"]
+
+
+def test_paths_are_the_hierarchy(own):
+    dataset = own(columns(labels=PATHS), split="part", hierarchy=None, path_separator=">")
+    assert dataset.hierarchy.edges == (
+        ("world > NA", "world"), ("world > eu", "world"), ("world > eu > fr", "world > eu")
+    )  # fmt: skip
+    assert dataset.titles == ("world", "NA", "eu", "fr")
+    expected = own(columns(), split="part").targets.toarray()
+    np.testing.assert_array_equal(dataset.targets.toarray(), expected)
+    assert dataset.card["source"] == ["own.csv"]
+
+
+def test_paths_to_one_name_in_two_places(own):
+    labels = ["fruit/apple", "brand/apple", "fruit/pear", "brand"]
+    dataset = own(columns(labels=labels), split="part", hierarchy=None, path_separator="/")
+    assert dataset.hierarchy.nodes == (
+        "root", "brand", "fruit", "brand > apple", "fruit > apple", "fruit > pear"
+    )  # fmt: skip
+    assert dataset.titles == ("root", "brand", "fruit", "apple", "apple", "pear")
+
+
+def test_paths_in_lists(own):
+    labels = [["a/b", "a/c"], ["a/b"], ["a/c"], ["a"]]
+    dataset = own(
+        columns(labels=labels),
+        split="part",
+        examples="own.parquet",
+        hierarchy=None,
+        path_separator="/",
+    )
+    assert dataset.targets.toarray().tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            ["a > b", "a > > b", "a", "a"],
+            "own.csv, line 3, column 'labels': found an empty step in 'a > > b', expected a path such "
+            "as 'a > b': remove what stands too much",
+        ),
+        (["a", "a", "a", "a"], "own.csv: empty hierarchy"),
+        (["a > b", "root > b", "a", "a"], "the name 'root' is taken"),
+        (
+            ["a > b", None, "a", "a"],
+            "own.csv, line 3: no label in column 'labels', expected at least",
+        ),
+    ],
+)
+def test_wrong_paths(own, labels, expected):
+    with pytest.raises(ValueError, match=re.escape(expected)) as caught:
+        own(columns(labels=labels), split="part", hierarchy=None, path_separator=">")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"path_separator": ">"}, "hierarchy and path_separator are both given"),
+        (
+            {"hierarchy": None},
+            "options of table: hierarchy: missing; it is required, unless labels",
+        ),
+        (
+            {"hierarchy": None, "path_separator": ";"},
+            "separator and path_separator are both ';', expected one between",
+        ),
+    ],
+)
+def test_one_source_of_the_hierarchy(own, options, expected):
+    with pytest.raises(SettingsError, match=expected):
+        own(columns(), **options)
 
 
 def test_a_column_of_lists_that_is_not_used(own):
@@ -345,6 +544,11 @@ def test_few_numbers_among_categories_are_categories(own):
             {"text": "colour", "features": ["size"]},
             "text and features are both given, but texts are",
         ),
+        (
+            {"matrix": "own.npy", "features": ["size"]},
+            "matrix and features are both given, but the matrix has the only features",
+        ),
+        ({"matrix": "own.npy", "text": "colour"}, "text and matrix are both given"),
     ],
 )
 def test_columns_of_two_meanings(own, options, expected):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rarenodes.datasets.sampling import Sampling
@@ -186,6 +187,40 @@ def test_too_few_rows_for_a_random_split(found):
     one(found(table="text,labels\na,dog\n", split=None), "error", "is empty")
 
 
+def test_a_matrix_of_features(found, tmp_path):
+    labels = "labels,part\ndog,train\ncat,train\nowl,valid\ndog,test\n"
+    np.save(
+        tmp_path / "own.npy", np.array([[1, 2, 3], [4, 5, 6], [-0.0, np.nan, 1], [0, np.nan, 1]])
+    )
+    findings = found(table=labels, text=None, matrix="own.npy")
+    assert one(findings, "note", "columns: ").endswith("columns: labels 'labels', split 'part'")
+    one(findings, "note", "3 columns of numbers ('matrix[0]', 'matrix[1]', 'matrix[2]')")
+    one(findings, "warning", "line 5: the same features is in 'test' here and in 'valid' in line 4")
+    findings = found(table=labels + "owl,test\n", text=None, matrix="own.npy")
+    one(findings, "error", "own.npy: found 4 rows of 3 numbers, expected 5 of at least one")
+
+
+PATHS = {"hierarchy": None, "edges": None, "path_separator": ">"}
+
+
+def test_paths_are_described_as_a_hierarchy(found):
+    rows = "a b,x > y;x > z,train\nc d,x > y,train\ne f,x > z,valid\ng h,x > w > y,test\n"
+    findings = found(table=HEAD + rows, **PATHS)
+    assert "own.csv: a tree of 5 nodes and 4 edges, depth 2" in one(findings, "note", "a tree")
+    assert "'y': 'x > y', 'x > w > y'" in one(findings, "warning", "are those of several nodes")
+
+
+def test_faults_of_paths(found):
+    rows = "a b,x > > y,train\n"
+    assert "line 2, column 'labels': found an empty step" in one(
+        found(table=HEAD + rows, **PATHS), "error", "empty step"
+    )
+    rows = "a b,,train\nc d,x > y,train\n"
+    one(found(table=HEAD + rows, **PATHS), "error", "leave them out, or give them a path")
+    warned = one(found(**PATHS), "warning", "no label holds '>', as in 'dog'")
+    assert warned.endswith("is the option path_separator right?")
+
+
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 
 
@@ -195,11 +230,17 @@ EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
         ("texts.csv", "animals_edges.csv", "text"),
         ("texts.parquet", "animals.obo", "text"),
         ("features.csv", "animals_edges.json", None),
+        ("embeddings.parquet", "animals_edges.csv", None),
+        ("paths.csv", None, "text"),
+        ("matrix_labels.csv", "animals_edges.csv", None),
     ],
 )
 def test_the_examples_are_fine(examples, hierarchy, text):
-    options = TableOptions(examples=examples, hierarchy=hierarchy, text=text, split="part")
+    paths = {} if hierarchy else {"path_separator": ">"}
+    if examples.startswith("matrix"):
+        paths["matrix"] = "matrix.npy"
+    options = TableOptions(examples=examples, hierarchy=hierarchy, text=text, split="part", **paths)
     report = inspect_table(options, EXAMPLES, Sampling("table"))
     assert {finding.level for finding in report.findings} == {"note"}
     assert len(report.hierarchy) == 11
-    assert report.training_examples == 14
+    assert (report.training_examples, report.validation_examples) == (14, 7)

@@ -14,6 +14,7 @@ from rarenodes.datasets import load_dataset
 from rarenodes.folders import UnreadableFile
 from rarenodes.models import files
 from rarenodes.models.fitting import fit_model, fit_predictor
+from rarenodes.models.inputs import read_inputs
 from rarenodes.settings import SettingsError
 from rarenodes.training.loop import Budget, Streams
 from rarenodes.training.variants import VariantSettings
@@ -90,6 +91,37 @@ def test_features_of_columns_are_those_it_was_trained_on(tmp_path):
     expected = np.concatenate(list(model.predictor.predictions(data.features)))
     np.testing.assert_array_equal(loaded.probabilities(table), expected)
     assert len(loaded.predict(table.iloc[test], top=1)) == len(test)
+
+
+def test_features_of_lists_are_those_it_was_trained_on():
+    files = {"examples": "embeddings.parquet", "hierarchy": "animals_edges.csv", "split": "part"}
+    data = dataset(files)
+    model = fitted(data, VARIANTS["maximum"])
+    expected = np.concatenate(list(model.predictor.predictions(data.features)))
+    table = pd.read_parquet(EXAMPLES / "embeddings.parquet")
+    np.testing.assert_array_equal(model.probabilities(table), expected)
+    read = read_inputs(EXAMPLES / "embeddings.parquet", model.transformation)
+    np.testing.assert_array_equal(model.probabilities(read), expected)
+    matrix = np.stack(table["embedding"]).astype(np.float64)
+    np.testing.assert_array_equal(model.probabilities(matrix), expected)
+
+
+def test_a_matrix_in_a_file_is_what_it_was_trained_on():
+    files = {"examples": "matrix_labels.csv", "hierarchy": "animals_edges.csv", "split": "part"}
+    data = dataset({**files, "matrix": "matrix.npy"})
+    model = fitted(data, VARIANTS["linear"])
+    expected = np.concatenate(list(model.predictor.predictions(data.features)))
+    read = read_inputs(EXAMPLES / "matrix.npy", model.transformation)
+    np.testing.assert_array_equal(model.probabilities(read), expected)
+
+
+def test_predicted_paths_are_those_of_the_labels():
+    files = {"examples": "paths.csv", "path_separator": ">", "text": "text", "split": "part"}
+    model = fitted(dataset(files), VARIANTS["linear"])
+    first = model.predict(["a puppy that barks"], top=30).set_index("node")
+    assert first.loc["animal > mammal > dog", "name"] == "dog"
+    # The one root, which says nothing, is left out of paths.
+    assert first.loc["animal > mammal > dog", "path"] == "mammal > dog"
 
 
 def test_probabilities_are_those_of_the_training_run(texts, saved):

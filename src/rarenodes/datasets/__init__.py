@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rarenodes.datasets import attack, benchmarks, hpo, icd10cm, kanji, synthetic, table
+from rarenodes.datasets import attack, benchmarks, clus, hpo, icd10cm, kanji, synthetic, table
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.settings import Settings, read_settings, unknown_name
@@ -26,6 +26,7 @@ class _Source:
 
 
 _SOURCES = {
+    "arff": _Source(clus.load, clus.ClusOptions, clus.raw_files),
     "attack": _Source(attack.load, attack.AttackOptions),
     "hpo": _Source(hpo.load, hpo.HpoOptions),
     "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from rarenodes.datasets.arff import ROOT, ClusArff, read_clus_arff
+from rarenodes.datasets.arff import ROOT, ClusArff
+from rarenodes.datasets.clus import read_parts, rows_of
 from rarenodes.datasets.columns import (
     ColumnTransformation,
     column_means,
@@ -104,8 +105,7 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
     for file in wanted.values():
         refuse_unverifiable(file, root, accept)
     paths = {part: find(file, root, accept) for part, file in wanted.items()}
-    parts = {part: read_clus_arff(path) for part, path in paths.items()}
-    _check_agreement(paths, parts)
+    parts = read_parts(paths)
     split = sampling.limit(_split(parts, options, sampling))
     train = parts["train"]
     raw = np.vstack([part.values for part in parts.values()])
@@ -154,26 +154,10 @@ def _registry() -> Mapping[str, Any]:
     return json.loads((resources.files(__package__) / "benchmarks.json").read_text())
 
 
-def _check_agreement(paths: Mapping[str, Path], parts: Mapping[str, ClusArff]) -> None:
-    train = parts["train"]
-    for part, content in parts.items():
-        for what in ("attributes", "levels", "edges"):
-            if getattr(content, what) != getattr(train, what):
-                raise ValueError(
-                    f"{paths[part]}: the {what} differ from those of {paths['train']}; expected "
-                    "the same in all parts: the files are of different data sets"
-                )
-
-
 def _split(
     parts: Mapping[str, ClusArff], options: BenchmarkOptions, sampling: Sampling
 ) -> dict[str, np.ndarray]:
-    sizes = [len(part.labels) for part in parts.values()]
-    starts = np.cumsum([0, *sizes[:-1]])
-    split = {
-        part: np.arange(start, start + size)
-        for part, start, size in zip(parts, starts, sizes, strict=True)
-    }
+    split = rows_of(parts)
     if isinstance(options, PairOptions):
         split["train"], split["valid"] = sampling.hold_out(split["train"], options.valid_fraction)
     return split

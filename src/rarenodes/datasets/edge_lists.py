@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
         )
     try:
         found = _READERS[path.suffix.lower()](path, decoded(path, content))
-        edges = _under_one_root(path, found)
+        edges = under_one_root(path, found.edges, found.names)
     except FileFault as fault:
         raise EdgeListError(str(fault)) from None
     try:
@@ -87,19 +87,32 @@ def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
         raise EdgeListError(f"{path}: {brief(error)}") from None
 
 
-def _under_one_root(path: Path, found: _Content) -> list[tuple[str, str]]:
-    children = {child for child, _ in found.edges}
-    nodes = {name for edge in found.edges for name in edge} | set(found.names)
+def under_one_root(
+    path: Path, edges: list[tuple[str, str]], names: Iterable[str]
+) -> list[tuple[str, str]]:
+    """Edges, with a node `root` above the nodes without a parent where these are several.
+
+    Args:
+        path: the file, for the message.
+        edges: pairs (child, parent).
+        names: nodes, of which some may have no edge.
+
+    Raises:
+        FileFault: there are several, and a node has that name.
+
+    """
+    children = {child for child, _ in edges}
+    nodes = {name for edge in edges for name in edge} | set(names)
     tops = sorted(nodes - children)
     if len(tops) < 2:
-        return found.edges
+        return edges
     if ROOT in nodes:
         others = [top for top in tops if top != ROOT]
         raise FileFault(
             f"{path}: found {len(tops)} nodes without a parent, among them {short(others[0])}, "
             f"expected one, since the name {ROOT!r} is taken: put them under one node"
         )
-    return found.edges + [(top, ROOT) for top in tops]
+    return edges + [(top, ROOT) for top in tops]
 
 
 def _read_csv(path: Path, text: str) -> _Content:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,18 @@ from rarenodes.datasets.columns import (
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.datasets.edge_lists import read_named_hierarchy
 from rarenodes.datasets.files import brief, short
+from rarenodes.datasets.label_paths import hierarchy_of_paths, path_of
+from rarenodes.datasets.matrices import read_features
 from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling, SplitOptions
-from rarenodes.datasets.table_files import Table, TableError, read_table
+from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import SettingsError, unknown_name
+
+# What the columns of a matrix are called: matrix[0], matrix[1], and so on.
+MATRIX = "matrix"
 
 # A column with more is an identifier or a text, not a category.
 MOST_CATEGORIES = 256
@@ -43,13 +49,19 @@ class TableOptions(SplitOptions, TextOptions):
 
     Attributes:
         examples: CSV or Parquet file, one row an example; relative to the data folder.
-        hierarchy: CSV, JSON or OBO file of edges, see `edge_lists.read_hierarchy`.
-        labels: column of labels.
-        separator: what stands between the labels of an example.
+        hierarchy: CSV, JSON or OBO file of edges, see `edge_lists.read_hierarchy`; none where labels
+            are paths.
+        labels: column of labels: text, or, in Parquet, lists.
+        separator: what stands between the labels of an example, in text.
+        path_separator: what stands between the steps of a label that is a whole path, such as `>` in
+            `a > b > c`; the hierarchy is then that of all paths, see `label_paths`.
         text: column of texts. If given, texts are the only features; those with the same words
             become one example.
+        matrix: `.npy` file of features, `[rows, features]`, whose rows are those of `examples`; they
+            are then the only features, and missing where NaN.
         features: columns of features; all others by default. A column of numbers is one feature,
-            one of text becomes one feature for each of its categories.
+            one of lists of numbers (Parquet) one for each place, one of text becomes one feature
+            for each of its categories.
         categories: columns of features that are categories though they hold numbers, such as codes.
         split: column that says `train`, `valid` or `test`; without it the split is random.
         min_count: a node is kept if at least so many examples belong to it or its descendants.
@@ -57,14 +69,38 @@ class TableOptions(SplitOptions, TextOptions):
     """
 
     examples: str
-    hierarchy: str
+    hierarchy: str | None = None
     labels: str = "labels"
     separator: str = Field(";", min_length=1)
+    path_separator: str | None = Field(None, min_length=1)
     text: str | None = None
+    matrix: str | None = None
     features: list[str] | None = Field(None, min_length=1)
     categories: list[str] = Field([])
     split: str | None = None
     min_count: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _have_one_hierarchy(self):
+        if self.hierarchy is None and self.path_separator is None:
+            raise ValueError(
+                "hierarchy: missing; it is required, unless labels are whole paths: name the file, or "
+                "say by path_separator what stands between their steps"
+            )
+        if self.hierarchy is not None and self.path_separator is not None:
+            raise ValueError(
+                "hierarchy and path_separator are both given, but the paths are the hierarchy: leave "
+                "one out"
+            )
+        if (
+            self.path_separator is not None
+            and self.separator.strip() == self.path_separator.strip()
+        ):
+            raise ValueError(
+                f"separator and path_separator are both {self.separator!r}, expected one between "
+                "labels and another between the steps of a label"
+            )
+        return self
 
     @model_validator(mode="after")
     def _give_every_column_one_meaning(self):
@@ -80,10 +116,15 @@ class TableOptions(SplitOptions, TextOptions):
                         f"the column {column!r} of the option {meaning} is among the {key}, where it "
                         f"would give the answer away: remove it from {key}"
                     )
-        if self.text is not None and (self.features or self.categories):
-            raise ValueError(
-                "text and features are both given, but texts are the only features: leave one out"
-            )
+        for only in ("text", "matrix"):
+            others = [key for key in ("text", "matrix", "features", "categories") if key != only]
+            if getattr(self, only) is not None and (
+                also := [k for k in others if getattr(self, k)]
+            ):
+                what = "texts are" if only == "text" else "the matrix has"
+                raise ValueError(
+                    f"{only} and {also[0]} are both given, but {what} the only features: leave one out"
+                )
         return self
 
 
@@ -110,11 +151,18 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
         SettingsError: a column that the table does not have.
 
     """
-    examples, edges = raw_files(options, root)
-    named = read_named_hierarchy(edges)
-    table = read_table(examples)
+    files = raw_files(options, root)
+    examples = files[0]
+    named = None if options.hierarchy is None else read_named_hierarchy(root / options.hierarchy)
+    table = open_table(options, root)
     _check_columns(table, options)
-    labels = _labels(table, options, named.hierarchy, edges)
+    labels = labels_of(table, options)
+    if named is None:
+        _check_labelled(table, options, labels, "a path")
+        named = hierarchy_of_paths(examples, (name for names in labels for name in names))
+    else:
+        _check_labelled(table, options, labels, f"the root {named.hierarchy.roots[0]!r}")
+        _check_labels(table, options, labels, named.hierarchy, root / options.hierarchy)
     parts = _parts(table, options)
     texts, merged, wordless = None, 0, 0
     if options.text is not None:
@@ -146,8 +194,8 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
         split=split,
         evaluated=~np.isin(hierarchy.nodes, hierarchy.roots),
         card={
-            "source": [options.examples, options.hierarchy],
-            "source_sha256": [sha256(examples), sha256(edges)],
+            "source": [path.relative_to(root).as_posix() for path in files],
+            "source_sha256": [sha256(path) for path in files],
             "options": options.model_dump(),
             "seed": sampling.seed,
             "train_fraction": sampling.train_fraction,
@@ -163,8 +211,29 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
 
 
 def raw_files(options: TableOptions, root: Path) -> list[Path]:
-    """The files that the data set is made of: the table and the hierarchy."""
-    return [root / options.examples, root / options.hierarchy]
+    """The files that the data set is made of: the table, and matrix and hierarchy where given."""
+    names = (options.examples, options.matrix, options.hierarchy)
+    return [root / name for name in names if name is not None]
+
+
+def open_table(options: TableOptions, root: Path) -> Table:
+    """The table, and, where one is given, the matrix beside it, as a column of lists of numbers.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        TableError: one holds something else, or the two do not belong together.
+
+    """
+    table = read_table(root / options.examples)
+    if options.matrix is None:
+        return table
+    matrix = read_features(root / options.matrix, table.rows, table.path)
+    parts = vector_columns(MATRIX, matrix)
+    return replace(
+        table,
+        columns={**table.columns, **parts},
+        vectors={**table.vectors, MATRIX: tuple(parts)},
+    )
 
 
 def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -174,21 +243,60 @@ def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] |
 def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
-        if column is not None and column not in table.columns:
+        if column is not None and not table.has(column):
             raise unknown_column(table, column)
 
 
-def _labels(
-    table: Table, options: TableOptions, hierarchy: Hierarchy, edges: Path
-) -> list[list[str]]:
-    labels = []
-    for row, cell in enumerate(table.text(options.labels)):
-        names = labels_in(cell, options.separator)
+def labels_of(table: Table, options: TableOptions) -> list[list[str]]:
+    """The labels of every row: names of nodes, which the hierarchy may not have.
+
+    Raises:
+        TableError: the column holds something else, or a path with an empty step.
+
+    """
+    if options.labels in table.lists:
+        lists = table.lists[options.labels]()
+        labels = [[name.strip() for name in names if name.strip()] for names in lists]
+    else:
+        labels = [labels_in(cell, options.separator) for cell in table.text(options.labels)]
+    if options.path_separator is None:
+        return labels
+    return [
+        [_path(table, options, row, name) for name in names] for row, names in enumerate(labels)
+    ]
+
+
+def _path(table: Table, options: TableOptions, row: int, name: str) -> str:
+    try:
+        return path_of(name, options.path_separator)
+    except ValueError as error:
+        raise table.fault(
+            row,
+            options.labels,
+            f"found {error} in {short(name)}, expected a path such as "
+            f"'a {options.path_separator.strip()} b': remove what stands too much",
+        ) from None
+
+
+def _check_labelled(
+    table: Table, options: TableOptions, labels: Sequence[Sequence[str]], instead: str
+) -> None:
+    for row, names in enumerate(labels):
         if not names:
             raise TableError(
                 f"{table.place(row)}: no label in column {options.labels!r}, expected at least one: "
-                f"leave the row out, or give it the root {hierarchy.roots[0]!r}"
+                f"leave the row out, or give it {instead}"
             )
+
+
+def _check_labels(
+    table: Table,
+    options: TableOptions,
+    labels: Sequence[Sequence[str]],
+    hierarchy: Hierarchy,
+    edges: Path,
+) -> None:
+    for row, names in enumerate(labels):
         for name in names:
             if name not in hierarchy.index:
                 near = difflib.get_close_matches(
@@ -197,12 +305,10 @@ def _labels(
                 mend = (
                     f"; did you mean {near[0]!r}?"
                     if near
-                    else f", expected one of the {len(hierarchy)} nodes of {edges}: correct it, set "
-                    "the option separator, or add the node there"
+                    else f", expected one of the {len(hierarchy)} nodes of {edges}: correct it, "
+                    "set the option separator, or add the node there"
                 )
                 raise table.fault(row, options.labels, f"unknown node {short(name)}{mend}")
-        labels.append(names)
-    return labels
 
 
 def labels_in(cell: str, separator: str) -> list[str]:
@@ -279,8 +385,12 @@ def _columns(table: Table, options: TableOptions) -> tuple[list[str], np.ndarray
 
 def names_of_features(table: Table, options: TableOptions) -> list[str]:
     """The columns of features: those that are named, or all that mean nothing else."""
-    not_features = {options.labels, options.split}
-    return options.features or [name for name in table.columns if name not in not_features]
+    if options.matrix is not None:
+        return list(table.vectors[MATRIX])
+    if options.features is not None:
+        return [part for name in options.features for part in table.vectors.get(name, [name])]
+    not_features = {options.labels, options.split, *table.vectors.get(options.labels, ())}
+    return [name for name in table.columns if name not in not_features]
 
 
 def column_of_features(
@@ -336,8 +446,13 @@ def values_for(
 
 def unknown_column(table: Table, name: str) -> SettingsError:
     """The error for a column that the table does not have, with the nearest one that it has."""
-    known = [brief(known, 40) for known in table.columns]
+    whole = [known for known in (*table.columns, *table.vectors) if not _is_part(table, known)]
+    known = [brief(known, 40) for known in whole]
     return unknown_name("column", name, known[:20], str(table.path))
+
+
+def _is_part(table: Table, name: str) -> bool:
+    return any(name in parts for parts in table.vectors.values())
 
 
 def _numbers(table: Table, name: str) -> np.ndarray:

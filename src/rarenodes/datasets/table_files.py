@@ -7,9 +7,10 @@ a stray quote swallow rows, renames columns that share a name, and knows no line
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,12 @@ class TableError(FileFault):
 
 @dataclass(frozen=True)
 class Unusable:
-    """A column of a type that holds neither numbers nor text, such as lists or dates."""
+    """A column of a type that holds neither numbers nor text, such as lists of texts or dates.
+
+    Attributes:
+        kind: the type, for the message.
+
+    """
 
     kind: str
 
@@ -44,9 +50,13 @@ class Table:
     Attributes:
         path: the file.
         columns: cells by name of the column: numbers where the file says that they are, else
-            text. A CSV file says nothing: all its cells are text.
+            text. A CSV file says nothing: all its cells are text. A column `v` of lists of numbers,
+            of one length, is one of numbers for each place: `v[0]`, `v[1]`, and so on.
         lines: for every row the line it ends in, in a CSV file; None in a Parquet file.
         rows: how many rows.
+        vectors: columns of lists of numbers, by name, and what each became in `columns`.
+        lists: columns of lists of texts or of whole numbers, by name; what they hold, as text, is
+            made when it is asked for.
 
     """
 
@@ -54,6 +64,12 @@ class Table:
     columns: dict[str, Column]
     lines: Sequence[int] | None
     rows: int
+    vectors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lists: Mapping[str, Callable[[], list[list[str]]]] = field(default_factory=dict)
+
+    def has(self, column: str) -> bool:
+        """Whether the file has a column of this name."""
+        return column in self.columns or column in self.vectors
 
     def place(self, row: int) -> str:
         """Where a row (from 0) stands, for a message."""
@@ -86,12 +102,12 @@ class Table:
             TableError: the column holds lists, dates or the like.
 
         """
-        cells = self.columns[column]
+        cells = self.columns[column] if column in self.columns else Unusable("lists of numbers")
         if isinstance(cells, Unusable):
             raise TableError(
                 f"{self.path}, column {short(column)}: found values of type {cells.kind}, expected "
-                "numbers or text: write lists as text with a separator (a;b), other values as "
-                "numbers, or leave the column out of the option features"
+                "numbers or text (features may be lists of numbers of one length, labels lists of "
+                "names): convert them, or leave the column out of the option features"
             )
         return cells
 
@@ -186,24 +202,94 @@ def _read_parquet(path: Path, content: bytes) -> Table:
         table.validate(full=True)
         names = table.column_names
         _check_names(str(path), names)
-        columns = {
-            name: _column(path, name, column)
-            for name, column in zip(names, table.columns, strict=True)
-            if name not in _index_columns(table)
-        }
+        kept = [name for name in names if name not in _index_columns(table)]
+        columns, vectors, lists = _columns(path, {name: table.column(name) for name in kept})
     except FileFault:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise TableError(
             f"{path}: {brief(error, 200)}; expected a readable Parquet table: save or fetch it again"
         ) from None
-    return Table(path, columns, None, table.num_rows)
+    return Table(path, columns, None, table.num_rows, vectors, lists)
 
 
 def _index_columns(table: "pa.Table") -> set[str]:
     """Columns in which pandas kept row labels."""
     described = (table.schema.pandas_metadata or {}).get("index_columns", [])
     return {name for name in described if isinstance(name, str)}
+
+
+def _columns(path: Path, given: "Mapping[str, pa.ChunkedArray]") -> tuple[dict, dict, dict]:
+    """What `Table` calls columns, vectors and lists."""
+    import pyarrow as pa
+
+    columns, vectors, lists = [], {}, {}
+    for name, column in given.items():
+        if not _is_list(column.type):
+            columns.append((name, _column(path, name, column)))
+            continue
+        item = column.type.value_type
+        if pa.types.is_integer(item) or _holds_text(item):
+            lists[name] = partial(_texts, path, name, column)
+        matrix = None if _holds_text(item) else _matrix(column)
+        if matrix is None:
+            columns.append((name, Unusable(str(column.type))))
+        else:
+            parts = vector_columns(name, matrix)
+            vectors[name] = tuple(parts)
+            columns += parts.items()
+    _check_names(str(path), [name for name, _ in columns])
+    return dict(columns), vectors, lists
+
+
+def vector_columns(name: str, matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """A column of lists of numbers, `[rows, places]`, as a column of numbers for each place."""
+    return {f"{name}[{place}]": matrix[:, place] for place in range(matrix.shape[1])}
+
+
+def _is_list(kind: "pa.DataType") -> bool:
+    """Whether a type of Parquet is one of lists."""
+    import pyarrow as pa
+
+    known = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) for check in known)
+
+
+def _holds_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(kind) for check in known)
+
+
+def _matrix(column: "pa.ChunkedArray") -> np.ndarray | None:
+    """Lists of numbers as `[rows, places]`, NaN where missing; None where lengths differ."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    item = column.type.value_type
+    if not (pa.types.is_integer(item) or pa.types.is_floating(item)):
+        return None
+    lengths = pc.list_value_length(column)
+    there = np.array(pc.is_valid(column))
+    widths = set(lengths.drop_null().unique().to_pylist())
+    if len(widths) != 1 or widths == {0}:
+        return None
+    matrix = np.full((len(column), widths.pop()), np.nan)
+    numbers = pc.list_flatten(column).cast(pa.float64(), safe=False).to_numpy()
+    matrix[there] = numbers.reshape(-1, matrix.shape[1])
+    return matrix
+
+
+def _texts(path: Path, name: str, column: "pa.ChunkedArray") -> list[list[str]]:
+    """Lists of texts or whole numbers, as text; what is missing is left out."""
+    lists = []
+    for row, items in enumerate(column.to_pylist(), start=1):
+        texts = [str(item) for item in items or () if item is not None]
+        if not all(map(is_text, texts)):
+            raise TableError(f"{path}, row {row}, column {short(name)}: found half a character")
+        lists.append(texts)
+    return lists
 
 
 def _column(path: Path, name: str, column: "pa.ChunkedArray") -> Column:
@@ -222,7 +308,7 @@ def _column(path: Path, name: str, column: "pa.ChunkedArray") -> Column:
         return np.array(numbers, dtype=np.float64)
     if pa.types.is_boolean(kind):
         return [None if cell is None else str(cell) for cell in column.to_pylist()]
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if _holds_text(kind):
         cells = column.to_pylist()
         for row, cell in enumerate(cells, start=1):
             if cell is not None and not is_text(cell):

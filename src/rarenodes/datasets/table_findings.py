@@ -5,10 +5,10 @@ Making a data set stops at the first fault; this goes on, so that all can be men
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -17,17 +17,19 @@ from scipy import sparse
 from rarenodes.datasets.dataset import SPLITS
 from rarenodes.datasets.edge_lists import NamedHierarchy, read_named_hierarchy
 from rarenodes.datasets.files import FileFault, brief, short
+from rarenodes.datasets.label_paths import BETWEEN, hierarchy_of_paths
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import (
     MISSING,
     TableOptions,
     column_of_features,
     labels_in,
+    labels_of,
     names_of_features,
-    raw_files,
+    open_table,
     unknown_column,
 )
-from rarenodes.datasets.table_files import Table, read_table
+from rarenodes.datasets.table_files import Table
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import merge_duplicates, words
 from rarenodes.loss.hierarchy import Hierarchy
@@ -65,6 +67,7 @@ class TableReport:
         features: how many there would be at most; None if unknown.
         hierarchy: nodes that would be kept; None if unknown.
         training_examples: how many there would be.
+        validation_examples: likewise.
 
     """
 
@@ -72,6 +75,7 @@ class TableReport:
     features: int | None = None
     hierarchy: Hierarchy | None = None
     training_examples: int = 0
+    validation_examples: int = 0
 
     def add(self, level: Level, text: str) -> None:
         """Note a finding."""
@@ -88,23 +92,33 @@ def inspect_table(options: TableOptions, root: Path, sampling: Sampling) -> Tabl
 
     """
     report = TableReport()
-    examples, edges = raw_files(options, root)
-    named = table = None
-    try:
-        named = read_named_hierarchy(edges)
-    except (FileFault, OSError) as fault:
-        report.add("error", str(fault))
-    try:
-        table = read_table(examples)
-    except (FileFault, OSError) as fault:
-        report.add("error", str(fault))
+    examples = root / options.examples
+    edges = examples if options.hierarchy is None else root / options.hierarchy
+    named = table = labels = None
+    if options.hierarchy is not None:
+        named = _read(report, read_named_hierarchy, edges)
+    table = _read(report, open_table, options, root)
     if table is not None:
         _columns(report, table, options, named)
+        if table.has(options.labels):
+            labels = _read(report, labels_of, table, options)
+    if options.hierarchy is None and labels is not None:
+        paths = [name for names in labels for name in names]
+        named = _read(report, hierarchy_of_paths, examples, paths)
     if named is not None:
         _shape(report, edges, named)
-    if table is not None and named is not None and options.labels in table.columns:
-        _examples(report, table, options, named, edges, sampling)
+    if labels is not None and named is not None:
+        _examples(report, table, options, labels, named, edges, sampling)
     return report
+
+
+def _read(report: TableReport, read: Callable[..., Any], *given: Any) -> Any:
+    """What a reader makes of a file; None, and the finding, where it cannot."""
+    try:
+        return read(*given)
+    except (FileFault, OSError) as fault:
+        report.add("error", str(fault))
+        return None
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -116,14 +130,15 @@ def _columns(
     wanted = {"labels": options.labels, "text": options.text, "split": options.split}
     meanings = [f"{meaning} {short(name)}" for meaning, name in wanted.items() if name is not None]
     for meaning, name in wanted.items():
-        if name is not None and name not in table.columns:
+        if name is not None and not table.has(name):
             guess = _labels_column(table, options, named) if meaning == "labels" else None
             hint = "" if guess is None else f"; {short(guess)} holds names of nodes: set the option"
             report.add("error", f"{unknown_column(table, name)}{hint}")
     for name in [*(options.features or []), *options.categories]:
-        if name not in table.columns:
+        if not table.has(name):
             report.add("error", str(unknown_column(table, name)))
-    guessed = "" if options.features or options.text is not None else ", features guessed"
+    told = options.features or options.text is not None or options.matrix is not None
+    guessed = "" if told else ", features guessed"
     report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}{guessed}")
     if options.text is not None:
         report.features = options.components
@@ -226,19 +241,16 @@ def _examples(
     report: TableReport,
     table: Table,
     options: TableOptions,
+    labels: Sequence[Sequence[str]],
     named: NamedHierarchy,
     edges: Path,
     sampling: Sampling,
 ) -> None:
-    try:
-        cells = table.text(options.labels)
-    except FileFault as fault:
-        report.add("error", str(fault))
-        return
-    labels = [labels_in(cell, options.separator) for cell in cells]
     _unlabelled(report, table, options, labels, named.hierarchy)
+    _steps(report, table, options, labels)
     known = _known_labels(report, table, options, labels, named.hierarchy, edges)
-    _reversed(report, edges, known, named.hierarchy)
+    if options.hierarchy is not None:
+        _reversed(report, edges, known, named.hierarchy)
     if not any(known):
         return
     parts = _parts(report, table, options)
@@ -259,10 +271,25 @@ def _unlabelled(
 ) -> None:
     without = [row for row, names in enumerate(labels) if not names]
     if without:
+        root = f"the root {short(hierarchy.roots[0])}"
         report.add(
             "error",
             f"{table.place(without[0])}: no label in column {short(options.labels)}, in "
-            f"{len(without)} rows: leave them out, or give them the root {short(hierarchy.roots[0])}",
+            f"{len(without)} rows: leave them out, or give them "
+            f"{root if options.path_separator is None else 'a path'}",
+        )
+
+
+def _steps(
+    report: TableReport, table: Table, options: TableOptions, labels: Sequence[Sequence[str]]
+) -> None:
+    """Paths that are all of one step are probably written with another separator."""
+    given = [name for names in labels for name in names]
+    if options.path_separator is not None and given and not any(BETWEEN in name for name in given):
+        report.add(
+            "warning",
+            f"{table.path}, column {short(options.labels)}: no label holds {options.path_separator!r}, as "
+            f"in {short(given[0])}: all stand side by side; is the option path_separator right?",
         )
 
 
@@ -362,7 +389,7 @@ def _duplicates(
         columns = [table.columns[name] for name in names]
         if not all(isinstance(cells, list | tuple | np.ndarray) for cells in columns):
             return
-        keys = list(zip(*columns, strict=True))
+        keys = _rows_of(columns)
         what, level = "features", "warning"
     first: dict[tuple, int] = {}
     across, within = [], 0
@@ -389,6 +416,13 @@ def _duplicates(
         report.add(
             "warning", f"{table.path}: {within} rows have the features of an earlier row{split}"
         )
+
+
+def _rows_of(columns: Sequence[Sequence[Any] | np.ndarray]) -> list[Any]:
+    """What is compared of every row; of numbers alone their bytes, as embeddings are wide."""
+    if columns and all(isinstance(cells, np.ndarray) for cells in columns):
+        return [row.tobytes() for row in np.column_stack(columns) + 0.0]  # + 0.0: -0.0 is 0
+    return list(zip(*columns, strict=True))
 
 
 def _merged(
@@ -440,7 +474,9 @@ def _counts(
     except ValueError as fault:
         report.add("error", brief(fault))
         return
-    report.hierarchy, report.training_examples = hierarchy, len(split["train"])
+    report.hierarchy = hierarchy
+    report.training_examples = len(split["train"])
+    report.validation_examples = len(split["valid"])
     dropped = len(everything) - len(hierarchy)
     if dropped:
         report.add(

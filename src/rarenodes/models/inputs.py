@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from rarenodes.datasets.columns import LARGEST, ColumnTransformation, PlainFeatures
-from rarenodes.datasets.files import brief, decoded, lines_of, read_bytes
+from rarenodes.datasets.files import decoded, lines_of, read_bytes
+from rarenodes.datasets.matrices import kind_of, read_matrix
 from rarenodes.datasets.table import unknown_column, values_for
-from rarenodes.datasets.table_files import Table, TableError, read_table
+from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.text import TextTransformation
 from rarenodes.datasets.transformations import Fitted
 
@@ -54,7 +55,7 @@ def inputs_of(given: Any, transformation: Fitted) -> Inputs:
         )
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
         raise ValueError(
-            f"found {_kind(given)}, expected a matrix of numbers [examples, columns], or a pandas "
+            f"found {kind_of(given)}, expected a matrix of numbers [examples, columns], or a pandas "
             "table"
         )
     matrix = _wide_enough(matrix, transformation)
@@ -117,28 +118,6 @@ def read_inputs(path: str | Path, transformation: Fitted, column: str | None = N
     return _from_table(read_table(path), transformation, column)
 
 
-def read_matrix(path: Path) -> np.ndarray:
-    """The numbers in a `.npy` file, `[examples, columns]`.
-
-    Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it holds something else.
-
-    """
-    read_bytes(path, "a matrix in NumPy's format")
-    try:
-        matrix = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
-        raise ValueError(
-            f"{path}: {brief(error, 200)}; expected a matrix of numbers, as numpy.save writes it"
-        ) from None
-    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
-        raise ValueError(
-            f"{path}: found {_kind(matrix)}, expected a matrix of numbers [examples, columns]"
-        )
-    return matrix
-
-
 def needs(transformation: Fitted) -> str:
     """What a model takes, in words."""
     if isinstance(transformation, TextTransformation):
@@ -189,7 +168,10 @@ def _from_table(table: Table, transformation: Fitted, column: str | None = None)
 def _as_table(frame: pd.DataFrame) -> Table:
     columns: dict[str, Any] = {}
     for name, column in frame.items():
-        if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        vectors = _vectors(column)
+        if vectors is not None:
+            columns |= vector_columns(str(name), vectors)
+        elif pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
             missing = column.isna()
             columns[str(name)] = [
                 None if gap else str(cell) for cell, gap in zip(column, missing, strict=True)
@@ -201,13 +183,25 @@ def _as_table(frame: pd.DataFrame) -> Table:
     return Table(IN_MEMORY, columns, None, len(frame))
 
 
+def _vectors(column: pd.Series) -> np.ndarray | None:
+    """Lists of numbers as `[rows, places]`; None where the column holds anything else."""
+    lists = column.tolist() if column.dtype == object else []
+    if not lists or not all(isinstance(cell, list | tuple | np.ndarray) for cell in lists):
+        return None
+    try:
+        matrix = np.array(lists, dtype=np.float64)
+    except (ValueError, TypeError):
+        return None
+    return matrix if matrix.ndim == 2 else None
+
+
 def _texts(given: Any) -> list[str]:
     if isinstance(given, str):
         raise ValueError("found one text, expected a list of texts: put it in brackets")
     texts = list(given)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"row {row}: found {_kind(text)}, expected a text")
+            raise ValueError(f"row {row}: found {kind_of(text)}, expected a text")
     return texts
 
 
@@ -232,10 +226,3 @@ def _finite(matrix: np.ndarray) -> np.ndarray:
             f"row {row}, column {column}: found {matrix[row, column]}, expected a finite number"
         )
     return matrix
-
-
-def _kind(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return f"an array of shape {tuple(shape)} and type {value.dtype}"
-    return f"{type(value).__name__}"

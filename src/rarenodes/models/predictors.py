@@ -1,6 +1,6 @@
 """The trained part of a model: from features to coherent probabilities, and as files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from rarenodes.folders import reading, writing
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.output import Output
 from rarenodes.randomness import torch_stream
 from rarenodes.training.ensemble import FILES as ENSEMBLE_FILES
-from rarenodes.training.ensemble import Ensemble
+from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.linear import Linear
 
 # Examples that a network sees at once: as in training runs, so that the bits are theirs.
@@ -68,6 +69,15 @@ class Networks:
             for member in range(self.ensemble.members)
         ]
 
+    def __reduce__(self):
+        # As `save`, in memory: arrays on the CPU, and none of the caches, which cannot be copied.
+        ensemble = self.ensemble
+        arrays = {name: value.cpu().numpy() for name, value in ensemble.state_dict().items()}
+        constant = ensemble.output.constant
+        output = (ensemble.output.rule, None if constant is None else constant.cpu().numpy())
+        made_of = (ensemble.shape, len(ensemble.weights[0]), ensemble.passes, output, arrays)
+        return _networks, (*made_of, self.hierarchy, self.dropout_seed)
+
     def description(self) -> dict[str, Any]:
         """What is to be known beside the files."""
         return {"dropout_seed": self.dropout_seed}
@@ -83,6 +93,25 @@ class Networks:
         """Read what `save` wrote."""
         ensemble = Ensemble.load(folder / "networks")
         return cls(ensemble, hierarchy, int(description["dropout_seed"]))
+
+
+def _networks(
+    shape: Shape,
+    networks: int,
+    passes: int,
+    output: tuple[str, np.ndarray | None],
+    arrays: Mapping[str, np.ndarray],
+    hierarchy: Hierarchy,
+    dropout_seed: int,
+) -> Networks:
+    """What `Networks.__reduce__` took apart."""
+    rule, constant = output
+    rule = Output(rule, None if constant is None else torch.tensor(constant))
+    streams = [torch.Generator() for _ in range(networks)]
+    ensemble = Ensemble(shape, streams, passes=passes, output=rule)
+    # Copies, since arrays may be read-only where they are shared between processes.
+    ensemble.load_state_dict({name: torch.tensor(value) for name, value in arrays.items()})
+    return Networks(ensemble.eval(), hierarchy, dropout_seed)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,21 @@
 """The command `check`: what is wrong with a study's data, before anything is prepared or trained."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from rarenodes.datasets import options_of
+from rarenodes.datasets import load_dataset, options_of, raw_files_of
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import TableOptions
 from rarenodes.datasets.table_findings import Finding, inspect_table, nodes_without_examples
 from rarenodes.settings import SettingsError, read_settings
+from rarenodes.stages.expected_time import in_words, seconds_a_step, seconds_of_training
 from rarenodes.study.params import Study
 from rarenodes.training.loop import choose_device
 from rarenodes.training.memory import Size, check_memory, memory_of
+
+# Steps are tried of trainings that need at most this share of the memory.
+LARGEST_TRIAL = 0.25
 
 
 def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tuple[str, Finding]]:
@@ -32,6 +36,8 @@ def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tu
         settings = study.dataset(name)
         if options_of(settings.source) is TableOptions:
             findings = _own_data(study, name)
+        elif raw_files_of(settings.source, settings.options, study.data_folder):
+            findings = _loaded(study, name)
         else:
             findings = _prepared(study, name)
         for finding in findings:
@@ -46,9 +52,26 @@ def _own_data(study: Study, name: str) -> Iterator[Finding]:
     report = inspect_table(options, study.data_folder, sampling)
     yield from report.findings
     if report.features is not None and report.hierarchy is not None:
-        yield from _memory(
-            study, name, report.features, len(report.hierarchy), report.training_examples
+        examples = {"train": report.training_examples, "valid": report.validation_examples}
+        yield from _cost(study, name, report.features, len(report.hierarchy), examples)
+
+
+def _loaded(study: Study, name: str) -> Iterator[Finding]:
+    """Own files of which a data set is made at once: the first fault, or what there is."""
+    settings = study.dataset(name)
+    try:
+        dataset = load_dataset(
+            settings.source,
+            study.data_folder,
+            seed=study.parameters.seed,
+            train_fraction=settings.train_fraction,
+            options=settings.options,
         )
+    except (ValueError, OSError) as error:
+        yield Finding("error", str(error))
+        return
+    files = raw_files_of(settings.source, settings.options, study.data_folder)
+    yield from _described(study, name, ", ".join(map(str, files)), dataset)
 
 
 def _prepared(study: Study, name: str) -> Iterator[Finding]:
@@ -62,34 +85,40 @@ def _prepared(study: Study, name: str) -> Iterator[Finding]:
     except (ValueError, OSError) as error:
         yield Finding("error", str(error))
         return
+    yield from _described(study, name, str(folder), dataset)
+
+
+def _described(study: Study, name: str, where: str, dataset: Dataset) -> Iterator[Finding]:
     hierarchy = dataset.hierarchy
     kind = "tree" if hierarchy.is_tree else "DAG"
     yield Finding(
         "note",
-        f"{folder}: {len(dataset.features)} examples, {dataset.features.shape[1]} features; a {kind} "
+        f"{where}: {len(dataset.features)} examples, {dataset.features.shape[1]} features; a {kind} "
         f"of {len(hierarchy)} nodes and {hierarchy.num_edges} edges, depth "
         f"{int(hierarchy.depth.max())}",
     )
     yield from nodes_without_examples(hierarchy, dataset.counts("train"))
-    yield from _memory(
-        study, name, dataset.features.shape[1], len(hierarchy), len(dataset.split["train"])
-    )
+    examples = {part: len(rows) for part, rows in dataset.split.items()}
+    yield from _cost(study, name, dataset.features.shape[1], len(hierarchy), examples)
 
 
-def _memory(study: Study, name: str, features: int, nodes: int, examples: int) -> Iterator[Finding]:
-    """The training that needs most memory, and all that need more than there is."""
-    needed = {}
+def _cost(
+    study: Study, name: str, features: int, nodes: int, examples: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Memory and time of trainings; all that need more memory than there is are errors."""
+    sizes, devices = {}, {}
     for variant in study.variants:
         if study.variant(variant).family != "network":
             continue
         training = study.training(name, variant)
+        rows = sum(examples[part] for part in training.fit_on)
         size = Size(
             features=features,
             nodes=nodes,
             hidden=training.hidden,
             layers=training.layers,
             members=training.members,
-            batch_size=min(training.batch_size, examples),
+            batch_size=min(training.batch_size, rows),
             networks=1 if training.ensemble == "dropout" else training.members,
         )
         try:
@@ -98,11 +127,51 @@ def _memory(study: Study, name: str, features: int, nodes: int, examples: int) -
         except SettingsError as error:
             yield Finding("error", str(error))
             continue
-        needed[variant] = (size.bytes_needed(), memory_of(device))
-    if needed:
-        variant = max(needed, key=lambda variant: needed[variant])
-        most, there = (math.ceil(number / 2**20) for number in needed[variant])
+        sizes[variant], devices[variant] = size, device
+    if sizes:
+        yield _memory(sizes, devices)
+        yield from _time(study, name, examples, sizes, devices)
+
+
+def _memory(sizes: Mapping[str, Size], devices: Mapping[str, str]) -> Finding:
+    """The training that needs most."""
+    variant = max(sizes, key=lambda variant: sizes[variant].bytes_needed())
+    needed = (sizes[variant].bytes_needed(), memory_of(devices[variant]))
+    most, there = (math.ceil(number / 2**20) for number in needed)
+    return Finding(
+        "note", f"a training needs at least {most:,} MiB of memory ({variant}), of {there:,} MiB"
+    )
+
+
+def _time(
+    study: Study,
+    name: str,
+    examples: Mapping[str, int],
+    sizes: Mapping[str, Size],
+    devices: Mapping[str, str],
+) -> Iterator[Finding]:
+    """How long all trainings of networks take; of large ones no step is tried."""
+    measured: dict[tuple, float] = {}
+    seconds, runs = {}, 0
+    for variant, size in sizes.items():
+        training, device = study.training(name, variant), devices[variant]
+        if size.bytes_needed() > LARGEST_TRIAL * memory_of(device):
+            continue
+        kind = (size, training.dropout, device, training.threads)
+        if kind not in measured:
+            measured[kind] = seconds_a_step(*kind)
+        seeds = study.seeds(name, variant)
+        rows = sum(examples[part] for part in training.fit_on)
+        seconds[variant] = seconds_of_training(size, rows, training.epochs, measured[kind], seeds)
+        runs += seeds
+    if seconds:
+        longest = max(seconds, key=lambda variant: seconds[variant])
         yield Finding(
             "note",
-            f"a training needs at least {most:,} MiB of memory ({variant}), of {there:,} MiB",
+            f"{runs} trainings of networks take at least {in_words(sum(seconds.values()))} on this "
+            f"machine, one after the other, by a few steps of each size; longest: {longest}, "
+            f"{in_words(seconds[longest])}; other kinds of variants and what resampling adds come on "
+            "top",
         )
+    for variant in sorted(set(sizes) - set(seconds)):
+        yield Finding("note", f"the time of {variant} is unknown: it is too large to be tried")

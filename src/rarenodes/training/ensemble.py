@@ -111,17 +111,26 @@ class Ensemble(nn.Module):
             dropout: one generator a member to draw dropout from; None for no dropout.
 
         """
+        activations = self.hidden(inputs, dropout)
+        logits = torch.baddbmm(self.biases[-1], activations, self.weights[-1])
+        return logits.view(self.members, activations.shape[1] // self.passes, -1)
+
+    def hidden(
+        self, inputs: Tensor, dropout: Sequence[Generator] | None = None
+    ) -> Float[Tensor, "networks examples units"]:
+        """What the last layer of every network is given; `forward` says of what.
+
+        Returns:
+            `[networks, passes · batch, units]`: passes of one network are more examples to it.
+
+        """
         encoded = self.encoder(inputs)
-        # Passes of one network are more examples to it: [networks, passes · batch, features].
         activations = encoded.repeat(self.passes, 1).expand(len(self.weights[0]), -1, -1)
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            activations = torch.baddbmm(bias, activations, weight)
-            if layer < last:
-                activations = activations.relu()
-                if dropout is not None and self.shape.dropout > 0:
-                    activations = activations * self._dropout_scale(activations, dropout)
-        return activations.view(self.members, len(encoded), -1)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            activations = torch.baddbmm(bias, activations, weight).relu()
+            if dropout is not None and self.shape.dropout > 0:
+                activations = activations * self._dropout_scale(activations, dropout)
+        return activations
 
     def predict(
         self,

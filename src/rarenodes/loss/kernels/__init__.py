@@ -34,11 +34,7 @@ listing an example's positive nodes once for all members costs a quarter of list
 ends agree. Tensor code for the focal term alone takes more than three times plain BCE.
 """
 
-import itertools
 import logging
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -48,6 +44,7 @@ from torch import Tensor
 
 from rarenodes.loss.kernels import compiled
 from rarenodes.loss.kernels.plan import EdgePlan
+from rarenodes.loss.kernels.threads import spread, threads_for
 
 __all__ = [
     "COMPILED_KINDS",
@@ -65,8 +62,6 @@ COMPILING = "compiling the loss for this machine: takes some seconds, once"
 log = logging.getLogger(__name__)
 
 COMPILED_KINDS = compiled.KINDS
-# Below this many logits, handing work to a second thread costs more than it saves.
-PARALLEL_FROM = 65_536
 
 _NO_FLOATS = np.empty(0, dtype=np.float32)
 _NO_BYTES = np.empty(0, dtype=np.uint8)
@@ -177,8 +172,8 @@ def focal_weights(
     given = logits.detach().contiguous().numpy()
     out = torch.empty(logits.shape[1:])
     taken, focal = out.numpy(), (1 + COMPILED_KINDS.index(kind), float(power), float(floor))
-    _spread(
-        _threads_for(given.size),
+    spread(
+        threads_for(given.size),
         logits.shape[1],
         lambda first, last: compiled.focal_weights(given, focal, first, last, taken),
     )
@@ -198,8 +193,8 @@ def coherent_scores(
     rows = scores.detach().reshape(-1, plan.nodes).contiguous()
     out = torch.empty_like(rows)
     given, taken, up = rows.numpy(), out.numpy(), plan.up
-    _spread(
-        _threads_for(given.size),
+    spread(
+        threads_for(given.size),
         len(given),
         lambda first, last: compiled.maximum_over_descendants(given, up, first, last, taken),
     )
@@ -240,7 +235,7 @@ def _loss(logits, targets, edges, weights, factor, gradient) -> np.float32:
     def work(first: int, last: int) -> None:
         compiled.rows(logits, targets, edges, weights, factor, first, last, losses, gradient)
 
-    _spread(_threads_for(logits.size), logits.shape[1], work)
+    spread(threads_for(logits.size), logits.shape[1], work)
     return np.float32(losses.sum())
 
 
@@ -276,33 +271,3 @@ def _numbers_of(values: Tensor) -> np.ndarray:
     narrow = values.dtype in (torch.float16, torch.bfloat16, torch.float32)
     values = values.detach().to(torch.float32 if narrow else torch.float64)
     return np.ascontiguousarray(values.numpy())
-
-
-def _threads_for(elements: int) -> int:
-    return torch.get_num_threads() if elements >= PARALLEL_FROM else 1
-
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
-
-
-# A forked child inherits the pool but none of its threads.
-os.register_at_fork(after_in_child=_forget_pool)
-
-
-def _spread(threads: int, count: int, work: Callable[[int, int], None]) -> None:
-    """Call `work(first, last)` on as many parts of `range(count)` as there are threads."""
-    global _pool
-    threads = min(threads, count)
-    if _pool is None and threads > 1:
-        _pool = ThreadPoolExecutor(os.cpu_count())
-    bounds = [count * i // threads for i in range(threads + 1)]
-    mine, *parts = itertools.pairwise(bounds)
-    others = [_pool.submit(work, *part) for part in parts]
-    work(*mine)
-    for other in others:
-        other.result()

@@ -1,0 +1,146 @@
+"""Sparse conditional training and search on synthetic trees, at equal active nodes whatever the size.
+
+Each size runs in a process of its own, so that its peak memory is all that it takes.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse as matrices
+
+from benches.timing import resident, seconds_of
+from rarenodes.loss.active_nodes import active_nodes
+from rarenodes.loss.best_first import Likeliest
+from rarenodes.loss.conditional import ConditionalLoss
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.output import Output
+from rarenodes.training.ensemble import Ensemble, Shape
+from rarenodes.training.sparse_layer import RowAdam
+from rarenodes.training.sparse_training import SparseTraining
+
+REPOSITORY = Path(__file__).parents[1]
+SIZES = (5_000, 20_000, 100_000)
+# Children of every inner node; so an example has 10 active nodes a level of its path, and the root.
+FAN_OUT = 10
+EXAMPLES, FEATURES, HIDDEN, BATCH = 20_000, 64, 256, 256
+EPOCHS = 3
+# Further examples that are searched, and the steps that dense training is timed for.
+SEARCHED, DENSE_STEPS = 2_000, 3
+# More nodes than this are not trained densely.
+DENSE_UP_TO = 100_000
+
+
+def sparse(sizes: Sequence[int] = SIZES, examples: int = EXAMPLES) -> pd.DataFrame:
+    """A row per number of nodes; dense training is timed for some steps and stated per epoch."""
+    rows = []
+    for nodes in sizes:
+        command = [sys.executable, "-m", "benches.sparse", str(nodes), str(examples)]
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+        )
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    return pd.DataFrame(rows)
+
+
+def measure(nodes: int, examples: int) -> dict[str, float]:
+    """Seconds, peak memory and precision of one size."""
+    hierarchy = complete_tree(nodes)
+    rng = np.random.default_rng(0)
+    every = paths(nodes, rng.integers(1, nodes, examples + SEARCHED))
+    of_every = _features(every, rng)
+    targets, features, unseen = every[:examples], of_every[:examples], of_every[examples:]
+    active = active_nodes(targets, hierarchy)
+    shape = Shape(FEATURES, HIDDEN, 1, nodes, 0.0)
+    ensemble = Ensemble(shape, [torch.Generator().manual_seed(0)], output=Output("product"))
+    training = SparseTraining(ensemble, RowAdam(2e-3))
+    training.epoch(features, active, np.arange(BATCH), BATCH)  # compiles
+    taken = [
+        seconds_of(lambda: training.epoch(features, active, rng.permutation(examples), BATCH))
+        for _ in range(EPOCHS)
+    ]
+    counted = torch.ones(nodes, dtype=torch.bool)
+    counted[0] = False
+    training.likeliest(unseen[:1], hierarchy, most=1)  # compiles
+    found: list[Likeliest] = []
+    searching = seconds_of(
+        lambda: found.append(training.likeliest(unseen, hierarchy, most=5, counted=counted))
+    )
+    peak = resident("VmHWM")  # before dense training
+    return {
+        "nodes": nodes,
+        "examples": examples,
+        "active": len(active.nodes) / examples,
+        "epoch_seconds": float(np.median(taken)),
+        "us_per_active_node": 1e6 * float(np.median(taken)) / len(active.nodes),
+        "us_top_5": 1e6 * searching / SEARCHED,
+        "precision_at_1": precision(found[0], every[examples:], 1),
+        "precision_at_5": precision(found[0], every[examples:], 5),
+        "peak_bytes": peak,
+        "dense_epoch_seconds": _dense_epoch(ensemble, hierarchy, features, targets)
+        if nodes <= DENSE_UP_TO
+        else np.nan,
+    }
+
+
+def complete_tree(nodes: int) -> Hierarchy:
+    """Every inner node has `FAN_OUT` children; node numbers are names, in the hierarchy's order."""
+    return Hierarchy((f"{i:08}", f"{(i - 1) // FAN_OUT:08}") for i in range(1, nodes))
+
+
+def paths(nodes: int, labels: np.ndarray) -> matrices.csr_array:
+    """Closed targets `[examples, nodes]` of one label each in the complete tree."""
+    rows, columns, at = [], [], labels.copy()
+    above = np.arange(len(labels))
+    while len(at):
+        rows.append(above)
+        columns.append(at)
+        inner = at > 0
+        above, at = above[inner], (at[inner] - 1) // FAN_OUT
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    ones = np.ones(len(row), np.uint8)
+    return matrices.csr_array((ones, (row, column)), shape=(len(labels), nodes))
+
+
+def _features(targets: matrices.csr_array, rng: np.random.Generator) -> torch.Tensor:
+    """Sums of random directions of the nodes on the path, and noise."""
+    directions = rng.standard_normal((targets.shape[1], FEATURES), dtype=np.float32)
+    noise = rng.standard_normal((targets.shape[0], FEATURES), dtype=np.float32)
+    return torch.from_numpy((targets.astype(np.float32) @ directions + 0.3 * noise) / 2)
+
+
+def precision(found: Likeliest, targets: matrices.csr_array, most: int) -> float:
+    """Share of the first `most` nodes found of every example that it is positive in."""
+    best = np.stack([found.of(example)[0][:most] for example in range(len(found))])
+    positive = targets[np.arange(len(found)).repeat(most), best.ravel()]
+    return float(np.mean(positive == 1))
+
+
+def _dense_epoch(
+    ensemble: Ensemble, hierarchy: Hierarchy, features: torch.Tensor, targets: matrices.csr_array
+) -> float:
+    """Seconds an epoch of the dense loop takes, by the median of some steps."""
+    adam = torch.optim.Adam(ensemble.parameters(), lr=2e-3, fused=True)
+    loss = ConditionalLoss(hierarchy)
+
+    def step() -> None:
+        rows = slice(0, BATCH)
+        of_batch = torch.from_numpy(targets[rows].toarray().astype(np.float32))
+        value = loss(ensemble(features[rows]), of_batch)
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+
+    step()
+    taken = [seconds_of(step) for _ in range(DENSE_STEPS)]
+    return float(np.median(taken)) * targets.shape[0] / BATCH
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]))))
