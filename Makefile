@@ -38,7 +38,7 @@ tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
 	cd studies/tuning && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(INSTALLED)  ## Run all tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## Check format and style
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -24,6 +24,11 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection_modifyitems(items):
+    # Files go to workers one by one, in this order: the longest must not be the last to start.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 class Allocated(TorchDispatchMode):
     """Counts the bytes of all tensors that operations make, also those freed at once.
 
