@@ -155,7 +155,7 @@ def test_editing_a_variant_reruns_that_variant_and_what_depends_on_it(clone):
 @pytest.mark.parametrize(
     ("module", "stales"),
     [
-        ("pages/plots/evaluation.py", {"prepare@toy", "evaluate@toy", "compare", "gallery"}),
+        ("pages/plots/evaluation.py", {"prepare@toy", "evaluate@toy", "compare"}),
         (
             "scores/metrics.py",
             {"prepare@toy", "score@toy", "scores", "evaluate@toy", "compare"},
