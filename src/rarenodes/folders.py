@@ -238,6 +238,28 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
     (folder / CHECKSUMS).write_text("".join(lines))
 
 
+def verified(folder: Path, last: str, what: str, stage: str) -> str:
+    """Make a stage's results ready to be read; what to do if a file of them turns out damaged.
+
+    Args:
+        folder: the results; an interrupted replacement is finished first.
+        last: file without which there are none.
+        what: what they are called.
+        stage: the stage and item that makes them.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        UnreadableFile: a file is not the one that was written.
+
+    """
+    recover_folder(folder)
+    if not (folder / last).exists():
+        raise FileNotFoundError(f"{folder} holds no {what}: run the stage {stage} first")
+    mend = f"run the stage {stage} again, with dvc repro --force or without notebook"
+    verify_checksums(folder, mend)
+    return mend
+
+
 def verify_checksums(folder: Path, mend: str) -> None:
     """Check the files that the folder's `SHA256SUMS` lists; nothing where there is none.
 

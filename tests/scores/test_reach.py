@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rarenodes.scores.metrics import confusion_counts
 from rarenodes.scores.reach import hierarchical_scores, reach, shares_short, summary
 
 # Nodes a > b > c and x > y; the root is not evaluated.
@@ -22,7 +23,7 @@ SCORES = np.array(
         [0.9, 0.6, 0.2, 0.8, 0.7],
         [0.4, 0.3, 0.1, 0.9, 0.2],
         [0.4, 0.1, 0.1, 0.4, 0.3],
-        [0.1, 0.1, 0.1, 0.6, 0.5],
+        [0.1, 0.1, 0.1, 0.6, 0.55],
     ]
 )
 
@@ -84,6 +85,13 @@ def test_hierarchical_scores_pool_pairs_of_example_and_node(found):
 def test_nodes_may_have_thresholds_of_their_own():
     found = reach(SCORES, TARGETS, DEPTH, np.array([0.3, 0.3, 0.05, 1.0, 1.0]))
     assert found.reached.tolist() == [3, 3, 3, 1, 0]
+
+
+def test_what_is_predicted_at_a_threshold_is_what_the_scores_of_nodes_count():
+    thresholds = np.array([0.9, 0.6, 0.2, 0.4, 0.3])  # scores that occur
+    found = reach(SCORES.astype(np.float32), TARGETS, DEPTH, thresholds)
+    hits, wrong, _ = confusion_counts(SCORES.astype(np.float32), TARGETS, thresholds)
+    assert (found.predicted_true, found.predicted) == (hits.sum(), (hits + wrong).sum())
 
 
 def test_depths_start_at_one():

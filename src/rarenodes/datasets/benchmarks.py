@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -10,19 +10,17 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from rarenodes.datasets.arff import ROOT, ClusArff
-from rarenodes.datasets.clus import read_parts, rows_of
+from rarenodes.datasets.arff import ClusArff
+from rarenodes.datasets.clus import joined, read_parts, rows_of
 from rarenodes.datasets.columns import (
     ColumnTransformation,
     column_means,
     filled,
-    fit_columns,
     one_hot,
 )
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.raw_files import RawFile, find, refuse_unverifiable, sha256
 from rarenodes.datasets.sampling import Sampling
-from rarenodes.datasets.targets import closed_targets
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import Settings
 
@@ -107,32 +105,17 @@ def load(source: str, root: Path, options: BenchmarkOptions, sampling: Sampling)
     paths = {part: find(file, root, accept) for part, file in wanted.items()}
     parts = read_parts(paths)
     split = sampling.limit(_split(parts, options, sampling))
-    train = parts["train"]
-    raw = np.vstack([part.values for part in parts.values()])
-    hierarchy = Hierarchy(train.edges)
-    labels = [names for part in parts.values() for names in part.labels]
-    transformation = fit_columns(
-        train.attributes, raw, train.levels, np.concatenate([split["train"], split["valid"]])
-    )
-    return Dataset(
-        name=source,
-        transformation=transformation,
-        features=_features(raw, transformation, split["test"], options.imputation),
-        targets=closed_targets(labels, hierarchy),
-        hierarchy=hierarchy,
-        split=split,
-        evaluated=~np.isin(hierarchy.nodes, [ROOT, *ONTOLOGY_ROOTS]),
-        card={
-            **_origin(paths),
-            "options": options.model_dump(),
-            "seed": sampling.seed,
-            "train_fraction": sampling.train_fraction,
-            "attributes": len(train.attributes),
-            "categorical_attributes": sum(levels is not None for levels in train.levels),
-            "missing_values": int(np.isnan(raw).sum()),
-            "missing_values_in_test": int(np.isnan(raw[split["test"]]).sum()),
-        },
-    )
+    card = {
+        **_origin(paths),
+        "options": options.model_dump(),
+        "seed": sampling.seed,
+        "train_fraction": sampling.train_fraction,
+    }
+    hierarchy = Hierarchy(parts["train"].edges)
+    features = ColumnTransformation.apply
+    if options.imputation == "released":
+        features = partial(_released_features, test=split["test"])
+    return joined(source, parts, hierarchy, split, ONTOLOGY_ROOTS, card, features)
 
 
 def raw_files(source: str) -> dict[str, RawFile]:
@@ -163,11 +146,9 @@ def _split(
     return split
 
 
-def _features(
-    raw: np.ndarray, transformation: ColumnTransformation, test: np.ndarray, imputation: str
+def _released_features(
+    transformation: ColumnTransformation, raw: np.ndarray, test: np.ndarray
 ) -> np.ndarray:
-    if imputation != "released":
-        return transformation.apply(raw)
     columns = one_hot(raw, transformation.levels)
     complete = filled(columns, transformation.filling)
     means = column_means(columns, test, otherwise=transformation.filling)

@@ -1,20 +1,23 @@
 """One's own files in the format of the CLUS system: hierarchical ARFF, a file a part."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from pydantic import Field, model_validator
 
 from rarenodes.datasets.arff import ROOT, ArffError, ClusArff, read_clus_arff
-from rarenodes.datasets.columns import fit_columns
+from rarenodes.datasets.columns import ColumnTransformation, fit_columns
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.targets import closed_targets
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import Settings, unknown_name
+
+MakeFeatures = Callable[[ColumnTransformation, np.ndarray], np.ndarray]
 
 
 class ClusOptions(Settings):
@@ -77,29 +80,58 @@ def load(source: str, root: Path, options: ClusOptions, sampling: Sampling) -> D
             )
         split["train"], split["valid"] = sampling.hold_out(split["train"], options.valid_fraction)
     split = sampling.limit(split)
-    raw = np.vstack([part.values for part in parts.values()])
     hierarchy = Hierarchy(train.edges)
     for node in options.not_evaluated:
         if node not in hierarchy.index:
             raise unknown_name("node", node, hierarchy.nodes, "options of arff: not_evaluated")
+    card = {
+        "source": {part: getattr(options, part) for part in paths},
+        "source_sha256": {part: sha256(path) for part, path in paths.items()},
+        "options": options.model_dump(),
+        "seed": sampling.seed,
+        "train_fraction": sampling.train_fraction,
+    }
+    return joined(source, parts, hierarchy, split, options.not_evaluated, card)
+
+
+def joined(
+    source: str,
+    parts: Mapping[str, ClusArff],
+    hierarchy: Hierarchy,
+    split: Mapping[str, Int[np.ndarray, " part"]],
+    not_evaluated: Collection[str],
+    card: Mapping[str, Any],
+    features: MakeFeatures = ColumnTransformation.apply,
+) -> Dataset:
+    """One data set of the parts, columns fitted on train + valid.
+
+    Args:
+        source: name of the data set.
+        parts: from `read_parts`.
+        hierarchy: of their edges.
+        split: rows of the parts where all stand below each other; from `rows_of`, limited or not.
+        not_evaluated: nodes that are not scored, as the root is not; others than the hierarchy's do
+            not matter.
+        card: what is known of the data set beside what the files hold.
+        features: makes them from the fitted transformation and all rows `[examples, attributes]`.
+
+    """
+    train = parts["train"]
+    raw = np.vstack([part.values for part in parts.values()])
     learned_from = np.concatenate([split["train"], split["valid"]])
     transformation = fit_columns(train.attributes, raw, train.levels, learned_from)
     return Dataset(
         name=source,
         transformation=transformation,
-        features=transformation.apply(raw),
+        features=features(transformation, raw),
         targets=closed_targets(
             [names for part in parts.values() for names in part.labels], hierarchy
         ),
         hierarchy=hierarchy,
-        split=split,
-        evaluated=~np.isin(hierarchy.nodes, [ROOT, *options.not_evaluated]),
+        split=dict(split),
+        evaluated=~np.isin(hierarchy.nodes, [ROOT, *not_evaluated]),
         card={
-            "source": {part: getattr(options, part) for part in paths},
-            "source_sha256": {part: sha256(path) for part, path in paths.items()},
-            "options": options.model_dump(),
-            "seed": sampling.seed,
-            "train_fraction": sampling.train_fraction,
+            **card,
             "attributes": len(train.attributes),
             "categorical_attributes": sum(levels is not None for levels in train.levels),
             "missing_values": int(np.isnan(raw).sum()),

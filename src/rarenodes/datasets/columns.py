@@ -10,6 +10,13 @@ from jaxtyping import Float, Int
 # Larger values are marks for "missing" or slips; near them, squares and float32 would overflow.
 LARGEST = 1e30
 
+
+def first_too_large(numbers: Float[np.ndarray, "rows columns"]) -> tuple[int, int] | None:
+    """Row and column of the first number beyond `LARGEST`, infinity among them; None if none is."""
+    wrong = np.argwhere(np.abs(numbers) > LARGEST)
+    return (int(wrong[0, 0]), int(wrong[0, 1])) if len(wrong) else None
+
+
 Levels = Sequence[tuple[str, ...] | None]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rarenodes.datasets.columns import LARGEST
+from rarenodes.datasets.columns import LARGEST, first_too_large
 from rarenodes.datasets.files import brief, read_bytes
 from rarenodes.datasets.table_files import TableError
 
@@ -51,9 +51,8 @@ def read_features(path: Path, rows: int, table: Path) -> np.ndarray:
             f"least one, as {table} has {rows} rows: they belong together row by row"
         )
     numbers = matrix.astype(np.float64)
-    wrong = np.argwhere(np.abs(numbers) > LARGEST)
-    if len(wrong):
-        row, column = map(int, wrong[0])
+    if at := first_too_large(numbers):
+        row, column = at
         raise TableError(
             f"{path}, row {row + 1}, column {column + 1}: found {numbers[row, column]:g}, expected a "
             f"finite number of at most {LARGEST:g}: correct it, or write NaN if it is missing"

@@ -18,8 +18,6 @@ Analysis of Chaining in Multi-Label Classification*, ECAI 2012; Jasinska et al.,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from jaxtyping import Float, Float64, Int32, Int64
 from torch import Tensor
 
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.kept import KeptWithHierarchy
 from rarenodes.loss.kernels import rows as kernel
 from rarenodes.loss.kernels.threads import spread
 
@@ -120,10 +119,8 @@ def likeliest(
     return Likeliest(np.concatenate([[0], np.cumsum(counts)]), found, likely)
 
 
-class _Edges:
-    """A hierarchy as the search walks it, made on first use and kept as long as the hierarchy."""
-
-    _known: ClassVar[WeakKeyDictionary] = WeakKeyDictionary()
+class _Edges(KeptWithHierarchy):
+    """A hierarchy as the search walks it."""
 
     def __init__(self, hierarchy: Hierarchy):
         nodes = len(hierarchy)
@@ -133,13 +130,6 @@ class _Edges:
         parents = np.bincount(child, minlength=nodes).astype(np.int32)
         roots = np.flatnonzero(parents == 0)
         self.arrays = starts, children, parents, roots
-
-    @classmethod
-    def of(cls, hierarchy: Hierarchy) -> "_Edges":
-        found = cls._known.get(hierarchy)
-        if found is None:
-            found = cls._known[hierarchy] = cls(hierarchy)
-        return found
 
 
 def _sorted(parts: dict[int, tuple]) -> list[tuple]:

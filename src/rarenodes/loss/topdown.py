@@ -9,8 +9,6 @@ time and memory an example, on trees and DAGs, on any device.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.kept import KeptWithHierarchy
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def top_down(
     return _TopDown.apply(own, plan.levels_for(own.device), combine)
 
 
-class TopDownPlan:
+class TopDownPlan(KeptWithHierarchy):
     """A hierarchy's nodes below the roots by longest distance from a root, with their parents.
 
     Args:
@@ -95,8 +94,6 @@ class TopDownPlan:
             their own value.
 
     """
-
-    _known: ClassVar[WeakKeyDictionary] = WeakKeyDictionary()
 
     def __init__(self, hierarchy: Hierarchy, only: Collection[int] | None = None):
         chosen = set(range(len(hierarchy)) if only is None else only)
@@ -107,14 +104,6 @@ class TopDownPlan:
         self.nodes = len(hierarchy)
         self._levels = [_level(nodes, hierarchy.parents) for _, nodes in sorted(by_level.items())]
         self._levels_on = {torch.device("cpu"): self._levels}
-
-    @classmethod
-    def of(cls, hierarchy: Hierarchy) -> "TopDownPlan":
-        """The plan of all nodes, made on first use and kept as long as the hierarchy."""
-        plan = cls._known.get(hierarchy)
-        if plan is None:
-            plan = cls._known[hierarchy] = cls(hierarchy)
-        return plan
 
     def levels_for(self, device: torch.device) -> "list[_Level]":
         """The levels, nearest to the roots first, on a device."""

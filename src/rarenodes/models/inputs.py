@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rarenodes.datasets.columns import LARGEST, ColumnTransformation, PlainFeatures
+from rarenodes.datasets.columns import (
+    LARGEST,
+    ColumnTransformation,
+    PlainFeatures,
+    first_too_large,
+)
 from rarenodes.datasets.files import decoded, lines_of, read_bytes
 from rarenodes.datasets.matrices import kind_of, read_matrix
 from rarenodes.datasets.table import unknown_column, values_for
@@ -72,9 +77,8 @@ def inputs_of(given: Any, transformation: Fitted) -> Inputs:
             "categories"
         )
     matrix = matrix.astype(np.float64)
-    wrong = np.argwhere(np.abs(matrix) > LARGEST)
-    if len(wrong):
-        row, column = map(int, wrong[0])
+    if at := first_too_large(matrix):
+        row, column = at
         raise ValueError(
             f"row {row}, column {transformation.names[column]!r}: found {matrix[row, column]:g}, "
             f"expected a finite number of at most {LARGEST:g}, or NaN where it is missing"

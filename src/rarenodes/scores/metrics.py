@@ -77,6 +77,19 @@ def brier_score(scores: Scores, targets: Targets) -> Float[np.ndarray, " nodes"]
     return np.mean(np.square(scores - targets), axis=0, dtype=np.float64)
 
 
+def predicted(
+    scores: Scores, threshold: float | Float[np.ndarray, " nodes"]
+) -> Bool[np.ndarray, "examples nodes"]:
+    """Where a node is predicted: where it scores strictly above its threshold.
+
+    Args:
+        scores: `[examples, nodes]`.
+        threshold: one for all nodes or `[nodes]`; compared in the scores' own precision.
+
+    """
+    return scores > np.asarray(threshold, dtype=scores.dtype)
+
+
 def confusion_counts(
     scores: Scores, targets: Targets, threshold: float | Float[np.ndarray, " nodes"] = 0.5
 ) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " nodes"], Int[np.ndarray, " nodes"]]:
@@ -95,9 +108,9 @@ def confusion_counts(
 
     """
     scores, targets = checked(scores, targets)
-    predicted = scores > np.asarray(threshold, dtype=scores.dtype)
-    true_positives = np.count_nonzero(predicted & targets, axis=0)
-    false_positives = np.count_nonzero(predicted, axis=0) - true_positives
+    found = predicted(scores, threshold)
+    true_positives = np.count_nonzero(found & targets, axis=0)
+    false_positives = np.count_nonzero(found, axis=0) - true_positives
     false_negatives = np.count_nonzero(targets, axis=0) - true_positives
     return true_positives, false_positives, false_negatives
 

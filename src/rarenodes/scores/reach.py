@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from rarenodes.scores.metrics import Scores, Targets, checked
+from rarenodes.scores.metrics import Scores, Targets, checked, predicted
 
-# What the deepest node is asked for: a prediction at these probabilities or more.
+# What the deepest node is asked for: a probability above these.
 CONFIDENCES = (0.5, 0.8, 0.95)
 
 Depths = Int[np.ndarray, " nodes"]
@@ -62,7 +62,7 @@ def reach(
         scores: `[examples, nodes]` in [0, 1], coherent.
         targets: `[examples, nodes]`, 0/1, closed.
         depth: `[nodes]`, levels from the top, at least 1.
-        threshold: a node is predicted from this probability on; one for all, or `[nodes]`.
+        threshold: a node is predicted above it; one for all, or `[nodes]`.
 
     Raises:
         ValueError: scores or targets that are none, or a depth below 1.
@@ -71,18 +71,18 @@ def reach(
     scores, true = checked(scores, targets)
     if (depth < 1).any():
         raise ValueError(f"depths must be at least 1, found {depth.min()}")
-    predicted = scores >= threshold
-    answered = _deepest(predicted, depth)
-    candidates = predicted & (depth == answered[:, None])
+    found = predicted(scores, threshold)
+    answered = _deepest(found, depth)
+    candidates = found & (depth == answered[:, None])
     answer = np.where(candidates, scores, -1).argmax(axis=1)
-    hits = predicted & true
+    hits = found & true
     return Reach(
         true=_deepest(true, depth),
         reached=_deepest(hits, depth),
         answered=answered,
         right=true[np.arange(len(true)), answer] & (answered > 0),
         predicted_true=int(hits.sum()),
-        predicted=int(predicted.sum()),
+        predicted=int(found.sum()),
         positives=int(true.sum()),
     )
 

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from rarenodes.datasets import load_dataset, options_of, raw_files_of
+from rarenodes.datasets import options_of, raw_files_of
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import TableOptions
 from rarenodes.datasets.table_findings import Finding, inspect_table, nodes_without_examples
 from rarenodes.settings import SettingsError, read_settings
 from rarenodes.stages.expected_time import in_words, seconds_a_step, seconds_of_training
+from rarenodes.stages.prepare import load_source
 from rarenodes.study.params import Study
 from rarenodes.training.loop import choose_device
 from rarenodes.training.memory import Size, check_memory, memory_of
@@ -36,8 +38,8 @@ def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tu
         settings = study.dataset(name)
         if options_of(settings.source) is TableOptions:
             findings = _own_data(study, name)
-        elif raw_files_of(settings.source, settings.options, study.data_folder):
-            findings = _loaded(study, name)
+        elif files := raw_files_of(settings.source, settings.options, study.data_folder):
+            findings = _loaded(study, name, files)
         else:
             findings = _prepared(study, name)
         for finding in findings:
@@ -56,21 +58,13 @@ def _own_data(study: Study, name: str) -> Iterator[Finding]:
         yield from _cost(study, name, report.features, len(report.hierarchy), examples)
 
 
-def _loaded(study: Study, name: str) -> Iterator[Finding]:
+def _loaded(study: Study, name: str, files: Sequence[Path]) -> Iterator[Finding]:
     """Own files of which a data set is made at once: the first fault, or what there is."""
-    settings = study.dataset(name)
     try:
-        dataset = load_dataset(
-            settings.source,
-            study.data_folder,
-            seed=study.parameters.seed,
-            train_fraction=settings.train_fraction,
-            options=settings.options,
-        )
+        dataset = load_source(study, name)
     except (ValueError, OSError) as error:
         yield Finding("error", str(error))
         return
-    files = raw_files_of(settings.source, settings.options, study.data_folder)
     yield from _described(study, name, ", ".join(map(str, files)), dataset)
 
 

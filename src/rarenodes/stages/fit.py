@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 import torch
 
-from rarenodes.datasets import load_dataset
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import writing
 from rarenodes.models.files import check_free
@@ -19,6 +18,7 @@ from rarenodes.models.fitting import check_family, fit_model
 from rarenodes.models.inputs import read_inputs
 from rarenodes.models.model import COLUMNS, Model
 from rarenodes.settings import SettingsError
+from rarenodes.stages.prepare import load_source
 from rarenodes.study.params import Study
 from rarenodes.training.loop import Streams
 
@@ -43,19 +43,13 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
         OSError: the folder holds something else, or cannot be written.
 
     """
-    settings, training = study.dataset(name), study.training(name, variant)
+    training = study.training(name, variant)
     check_family(variant, study.variant(variant))
     check_free(folder)
     if seed < 0:
         raise SettingsError(f"seed: expected 0 or more, found {seed}")
     torch.set_num_threads(training.threads)
-    dataset = load_dataset(
-        settings.source,
-        study.data_folder,
-        seed=study.parameters.seed,
-        train_fraction=settings.train_fraction,
-        options=settings.options,
-    )
+    dataset = load_source(study, name)
     _compare_with_prepared(study, name, dataset)
     checkpoint = study.checkpoint(dataset, name, variant, seed)
     model = fit_model(

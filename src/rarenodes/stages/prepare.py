@@ -7,15 +7,20 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.study.params import Study
 
 
-def prepare(study: Study, name: str, folder: Path) -> Dataset:
-    """Load a data set from its source and store it in `folder`."""
+def load_source(study: Study, name: str) -> Dataset:
+    """A data set of a study from its source, whether it was prepared or not; see `load_dataset`."""
     settings = study.dataset(name)
-    dataset = load_dataset(
+    return load_dataset(
         settings.source,
         study.data_folder,
         seed=study.parameters.seed,
         train_fraction=settings.train_fraction,
         options=settings.options,
     )
+
+
+def prepare(study: Study, name: str, folder: Path) -> Dataset:
+    """Load a data set from its source and store it in `folder`."""
+    dataset = load_source(study, name)
     dataset.save(folder)
     return dataset

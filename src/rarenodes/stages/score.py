@@ -8,8 +8,7 @@ import pandas as pd
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import (
     reading,
-    recover_folder,
-    verify_checksums,
+    verified,
     write_checksums,
     write_whole,
     writing,
@@ -56,12 +55,7 @@ class ScoreTables:
             UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        again = f"run the stage score@{folder.name}"
-        recover_folder(folder)
-        if not (folder / SEEDS).exists():
-            raise FileNotFoundError(f"{folder} holds no scores: {again} first")
-        mend = f"{again} again, with dvc repro --force or without notebook"
-        verify_checksums(folder, mend)
+        mend = verified(folder, SEEDS, "scores", f"score@{folder.name}")
         with reading(folder, mend):
             nodes = pd.read_parquet(folder / NODES)
             seeds = pd.read_csv(folder / SEEDS)

@@ -10,8 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from rarenodes.folders import (
     reading,
-    recover_folder,
-    verify_checksums,
+    verified,
     write_checksums,
     writing,
 )
@@ -73,12 +72,8 @@ class Results:
             UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        again = f"run the stage train@{folder.parent.name}-{folder.name}"
-        recover_folder(folder)
-        if not (folder / HISTORY).exists():
-            raise FileNotFoundError(f"{folder} holds no results: {again} first")
-        mend = f"{again} again, with dvc repro --force or without notebook"
-        verify_checksums(folder, mend)
+        stage = f"train@{folder.parent.name}-{folder.name}"
+        mend = verified(folder, HISTORY, "results", stage)
         with reading(folder / HISTORY, mend):
             history = _of_seeds(pd.read_csv(folder / HISTORY))
         probabilities, nodes, seeds = {}, None, None

@@ -1,14 +1,12 @@
 """A hierarchy's edges in the orders in which the compiled loss walks them."""
 
-from typing import ClassVar
-from weakref import WeakKeyDictionary
-
 import numpy as np
 
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.loss.kept import KeptWithHierarchy
 
 
-class EdgePlan:
+class EdgePlan(KeptWithHierarchy):
     """All edges of a hierarchy twice, each time as two arrays `[edges]` of uint32, children and parents.
 
     Attributes:
@@ -20,21 +18,11 @@ class EdgePlan:
 
     """
 
-    _known: ClassVar[WeakKeyDictionary] = WeakKeyDictionary()
-
     def __init__(self, hierarchy: Hierarchy):
         self.nodes = len(hierarchy)
         order = _bottom_up_order(hierarchy)
         self.up = _arrays([(c, node) for node in order for c in hierarchy.children[node]])
         self.down = _arrays([(node, p) for node in order[::-1] for p in hierarchy.parents[node]])
-
-    @classmethod
-    def of(cls, hierarchy: Hierarchy) -> "EdgePlan":
-        """The plan of a hierarchy, made on first use and kept as long as the hierarchy."""
-        plan = cls._known.get(hierarchy)
-        if plan is None:
-            plan = cls._known[hierarchy] = cls(hierarchy)
-        return plan
 
 
 def _bottom_up_order(hierarchy: Hierarchy) -> list[int]:
