@@ -90,7 +90,7 @@ def test_conda_environment_has_everything_the_package_needs():
 LIBRARY = REPOSITORY / "src" / "rarenodes"
 # A package imports from those before it, and all from the modules in the first place.
 ORDER = (
-    ("__init__", "settings", "randomness", "folders"),
+    ("__init__", "settings", "randomness", "folders", "side_by_side"),
     ("loss",), ("datasets",), ("scores",), ("training",), ("inference",), ("models",), ("study",),
     ("pages",), ("stages",), ("__main__",),
 )  # fmt: skip

@@ -251,6 +251,28 @@ def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
     return matched.set_index("variant").rename(columns=names).round(3)
 
 
+def members_table(members: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """What each member of each committee adds to average precision, with intervals.
+
+    Args:
+        members: as `rarenodes.stages.committee_members.what_members_add` makes it.
+        confidence: of the intervals.
+
+    """
+    nodes = {"with_positives": "nodes with positives", "rare": "rare nodes"}
+    gain = [
+        f"{row.gain:+.3f} ({row.lower:+.3f} to {row.upper:+.3f})" for row in members.itertuples()
+    ]
+    shown = members.assign(nodes=members["nodes"].map(nodes), interval=gain)
+    shown = shown[["committee", "member", "nodes", "weight", "score", "without", "interval"]]
+    names = {
+        "score": "average precision",
+        "without": "without the member",
+        "interval": f"what it adds ({confidence:.0%} interval)",
+    }
+    return shown.rename(columns=names).round(3).set_index(["committee", "member", "nodes"])
+
+
 def reach_table(reached: pd.DataFrame, at: str) -> pd.DataFrame:
     """How deep predictions reach at one threshold, for all examples and those with a rare node."""
     names = {

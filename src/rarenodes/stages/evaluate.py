@@ -17,6 +17,7 @@ from rarenodes.pages.tables import scores_by, seed_summary, write_table
 from rarenodes.scores import catalogue, metrics, reach
 from rarenodes.scores.catalogue import RARE, family
 from rarenodes.scores.run_tables import HALF
+from rarenodes.stages.committee_members import what_members_add
 from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
 
@@ -67,6 +68,8 @@ class Evaluation:
         reach: a row per variant, threshold (`at`) and group of examples: how deep predictions reach,
             see `rarenodes.scores.reach`, means and spreads over seeds.
         short: a row per variant, threshold, group of examples and number of levels short: shares.
+        members: a row per committee, member and score: what the member adds, see
+            `rarenodes.stages.committee_members.what_members_add`.
 
     """
 
@@ -80,6 +83,7 @@ class Evaluation:
     calibration: pd.DataFrame
     reach: pd.DataFrame
     short: pd.DataFrame
+    members: pd.DataFrame
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name."""
@@ -136,6 +140,7 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
         calibration=_calibration(material),
         reach=reached,
         short=short,
+        members=what_members_add(study, material),
     )
 
 
