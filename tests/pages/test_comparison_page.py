@@ -57,6 +57,12 @@ def test_values_by_hand():
     assert values["ranked_same"] == [["focal"], []]
     assert values["tuned_f1_better"] == [[], None]  # not compared on `two`
     assert values["across_reason"] == REASON
+    of_weighted = values["of"]["weighted"]["ranked"]
+    assert [row["score"] for row in of_weighted] == [0.6, 0.7]
+    assert [row["verdict"] for row in of_weighted] == ["worse", "unclear"]
+    assert of_weighted[0]["difference"] == pytest.approx(-0.1)
+    assert values["of"]["weighted"]["tuned_f1"][1] == {}  # not compared on `two`
+    assert values["of"]["mcm"]["ranked"] == [{"score": 0.7}, {"score": 0.7}]
 
 
 def test_the_opening_says_so_in_five_sentences_or_fewer():

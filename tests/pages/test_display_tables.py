@@ -55,6 +55,8 @@ def test_scores_by_rarity_are_means_over_nodes_then_seeds():
     # Average precision: 0.7 and 0.2.
     assert row["average_precision"] == pytest.approx(0.45)
     assert row["average_precision_spread"] == pytest.approx(0.5 / 2**0.5)
+    # Counts of both nodes: hits 1 + 2 and 3 + 0, false alarms 3 and 1.
+    assert (row["positives"], row["hits_half"], row["false_half"]) == (6, 3, 2)
 
 
 def test_recall_is_not_precision_in_scores_by():

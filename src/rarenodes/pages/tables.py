@@ -36,6 +36,13 @@ def with_node_scores(nodes: pd.DataFrame) -> pd.DataFrame:
     return scored
 
 
+_COUNTS = {
+    "test_positives": "positives",
+    "true_positives_half": "hits_half",
+    "false_positives_half": "false_half",
+}
+
+
 def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Macro scores of each variant by a property of nodes, over nodes with test positives.
 
@@ -45,7 +52,9 @@ def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         A row per group and variant: number of nodes, and for every score of `NODE_SCORES` the
-        mean over seeds of the macro score, and `<score>_spread`, its standard deviation.
+        mean over seeds of the macro score, and `<score>_spread`, its standard deviation. `positives`
+        are pairs of a test example and a node of the group that hold; `hits_half` and `false_half`
+        of these, and of all other pairs, are predicted at 0.5: means over seeds.
 
     """
     rows = []
@@ -55,7 +64,11 @@ def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         mean = macro.groupby(group).mean()
         spread = macro.groupby(group).std(ddof=1).add_suffix("_spread")
         size = scored.groupby(group)["node"].nunique().rename("nodes")
-        rows.append(pd.concat([size, mean, spread], axis=1).assign(variant=variant).reset_index())
+        counts = scored.groupby([group, "seed"])[list(_COUNTS)].sum().groupby(group).mean()
+        counts = counts.rename(columns=_COUNTS)
+        rows.append(
+            pd.concat([size, mean, spread, counts], axis=1).assign(variant=variant).reset_index()
+        )
     result = pd.concat(rows, ignore_index=True)
     if group == "rarity":
         result[group] = pd.Categorical(result[group], RARITY_BINS, ordered=True)
@@ -63,7 +76,8 @@ def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     result = result.sort_values(
         [group, "variant"], key=lambda c: c.map(order) if c.name == "variant" else c
     )
-    return result[[group, "variant", "nodes", *NODE_SCORES, *(f"{s}_spread" for s in NODE_SCORES)]]
+    spreads = (f"{score}_spread" for score in NODE_SCORES)
+    return result[[group, "variant", "nodes", *NODE_SCORES, *spreads, *_COUNTS.values()]]
 
 
 def seed_summary(seeds: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
