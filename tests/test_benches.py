@@ -48,7 +48,7 @@ def test_ratios_are_to_the_first_way():
 
 
 def test_memory_is_that_of_a_fresh_process():
-    table = loss.memory([4_000])
+    table = loss.memory([4_000], ways=["coherent, weights, gmu"])
     # A gradient at least.
     assert table["tensors"].between(0.9, 5).all()
 

@@ -142,10 +142,13 @@ def test_imports_go_one_way(path):
 
 
 def test_importing_the_package_loads_no_torch_and_its_names_are_there():
+    # Nor do the names load PyTorch's tracer or what notebooks are read with: each takes seconds.
     code = (
         "import sys, rarenodes; assert 'torch' not in sys.modules; "
         "[getattr(rarenodes, name) for name in rarenodes.__all__]; "
-        "assert set(rarenodes.__all__) == set(rarenodes._HOMES)"
+        "assert set(rarenodes.__all__) == set(rarenodes._HOMES); "
+        "import rarenodes.__main__, rarenodes.pages.prose; "
+        "assert not {'torch._dynamo', 'nbformat'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
