@@ -20,9 +20,11 @@ def _none(options: Any, root: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    load: Callable[[str, Path, Any, Sampling], Dataset]
+    load: Callable[..., Dataset]
     options: type[Settings]
     raw_files: Callable[[Any, Path], list[Path]] = _none
+    # Whether it takes a folder for what is dear to make, as a fifth argument.
+    caches: bool = False
 
 
 _SOURCES = {
@@ -30,7 +32,7 @@ _SOURCES = {
     "attack": _Source(attack.load, attack.AttackOptions),
     "hpo": _Source(hpo.load, hpo.HpoOptions),
     "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),
-    "kanji": _Source(kanji.load, kanji.KanjiOptions),
+    "kanji": _Source(kanji.load, kanji.KanjiOptions, caches=True),
     "synthetic": _Source(synthetic.load, synthetic.SyntheticOptions),
     "table": _Source(table.load, table.TableOptions, table.raw_files),
     **{n: _Source(benchmarks.load, benchmarks.options_of(n)) for n in benchmarks.names()},
@@ -80,6 +82,7 @@ def load_dataset(
     seed: int = 0,
     train_fraction: float = 1.0,
     options: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
 ) -> Dataset:
     """Load or make the data set of a source.
 
@@ -90,6 +93,8 @@ def load_dataset(
         train_fraction: share of the training examples to keep, in (0, 1]. Features are fitted on
             what is kept; `valid` and `test` stay the same.
         options: options of the source, see `options_of`.
+        cache: folder for what takes long to make and need not be made again: features of images by an
+            encoder. None makes all anew.
 
     Raises:
         SettingsError: an unknown source, or options that do not fit it.
@@ -100,7 +105,8 @@ def load_dataset(
     """
     source = _source(name)
     checked = read_settings(source.options, options or {}, f"options of {name}")
-    return source.load(name, Path(root), checked, Sampling(name, seed, train_fraction))
+    given = (name, Path(root), checked, Sampling(name, seed, train_fraction))
+    return source.load(*given, cache) if source.caches else source.load(*given)
 
 
 def _source(name: str) -> _Source:
