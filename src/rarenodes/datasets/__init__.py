@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rarenodes.datasets import attack, benchmarks, clus, hpo, icd10cm, kanji, synthetic, table
+from rarenodes.datasets import (
+    attack,
+    benchmarks,
+    clus,
+    hpo,
+    icd10cm,
+    images,
+    kanji,
+    synthetic,
+    table,
+)
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.settings import Settings, read_settings, unknown_name
@@ -32,6 +42,7 @@ _SOURCES = {
     "attack": _Source(attack.load, attack.AttackOptions),
     "hpo": _Source(hpo.load, hpo.HpoOptions),
     "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),
+    "images": _Source(images.load, images.ImagesOptions, images.raw_files, caches=True),
     "kanji": _Source(kanji.load, kanji.KanjiOptions, caches=True),
     "synthetic": _Source(synthetic.load, synthetic.SyntheticOptions),
     "table": _Source(table.load, table.TableOptions, table.raw_files),

@@ -16,8 +16,9 @@ from rarenodes.datasets.columns import (
 )
 from rarenodes.datasets.files import decoded, lines_of, read_bytes
 from rarenodes.datasets.matrices import kind_of, read_matrix
-from rarenodes.datasets.table import unknown_column, values_for
+from rarenodes.datasets.table import values_for
 from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
+from rarenodes.datasets.table_labels import unknown_column
 from rarenodes.datasets.text import TextTransformation
 from rarenodes.datasets.transformations import Fitted
 
