@@ -159,6 +159,7 @@ OTHER_TRAINING = {
     "ensemble": "dropout",
     "fit_on": ["train", "valid"],
     "device": "cpu",
+    "encoder": {"name": "residual"},
     "threads": 2,
 }
 OTHER_VARIANT = {

@@ -113,7 +113,7 @@ def _cost(
         training = study.training(name, variant)
         rows = sum(examples[part] for part in training.fit_on)
         size = Size(
-            features=features,
+            features=features if training.encoder is None else training.encoder.features,
             nodes=nodes,
             hidden=training.hidden,
             layers=training.layers,

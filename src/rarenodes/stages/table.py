@@ -78,6 +78,8 @@ _PREPARED = "{data}/processed/{dataset}"
 _RESULTS = "results/{dataset}/{variant}"
 # A training reads the stored data set; from which source it came is none of its concern.
 _DATASET = "datasets/dataset.py"
+# One may train along.
+_ENCODERS = "datasets/encoders"
 
 STAGES: Mapping[str, Stage] = {
     "prepare": Stage(
@@ -100,7 +102,7 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.train", "train"),
         inputs=(_PREPARED,),
         params=("seed", "training", "datasets.{dataset}", "variants.{variant}"),
-        library=(_DATASET, "loss", "stages/train.py", "training"),
+        library=(_DATASET, _ENCODERS, "loss", "stages/train.py", "training"),
         outputs={_RESULTS: "cache"},
     ),
     "combine": Stage(
@@ -204,7 +206,7 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.tune", "tune"),
         inputs=(_PREPARED,),
         params=("seed", "tuning", "training", "datasets.{dataset}", "variants.{variant}"),
-        library=(_DATASET, "loss", "scores", "stages/tune.py", "training"),
+        library=(_DATASET, _ENCODERS, "loss", "scores", "stages/tune.py", "training"),
         outputs={"searches/{dataset}/{variant}": "cache"},
     ),
     "tuned": Stage(

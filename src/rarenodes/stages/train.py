@@ -17,6 +17,7 @@ from rarenodes.scores.run_tables import Predictions, in_tables, node_table, scor
 from rarenodes.scores.stored import StoredScores
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results
+from rarenodes.training.encoders import network_inputs
 from rarenodes.training.forest import fit_forest
 from rarenodes.training.linear import fit_linear
 from rarenodes.training.loop import Streams, prediction_dropout, train_ensemble
@@ -85,7 +86,7 @@ def _train_networks(
     device = str(trained.ensemble.weights[0].device)
 
     def predict(part: str) -> Iterator[np.ndarray]:
-        features = torch.from_numpy(dataset.features[dataset.split[part]]).to(device)
+        features = network_inputs(dataset, training.encoder, dataset.split[part]).to(device)
         dropout = prediction_dropout(training, streams, part, device)
         for batch in trained.ensemble.predictions(features, dataset.hierarchy, dropout=dropout):
             yield batch.cpu().numpy()

@@ -25,6 +25,7 @@ from rarenodes.loss.uncertainty import mutual_information
 from rarenodes.randomness import numpy_stream, torch_stream
 from rarenodes.settings import Settings, SettingsError
 from rarenodes.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from rarenodes.training.encoders import TrainedEncoder, build_encoder, network_inputs
 from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.memory import Size, check_memory, memory_shortage_named
 
@@ -55,6 +56,8 @@ class Budget(Settings):
             different `dropout`, which then stays on for predicting.
         fit_on: parts of the split to train on.
         device: `auto`, `cpu` or `cuda`.
+        encoder: a network under the members that turns images into their features and trains along;
+            by default they are given the data set's features.
 
     """
 
@@ -69,6 +72,7 @@ class Budget(Settings):
     ensemble: Literal["networks", "dropout"] = "networks"
     fit_on: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    encoder: TrainedEncoder | None = None
 
     @field_validator("fit_on")
     @classmethod
@@ -115,6 +119,10 @@ class Streams:
     def initial_weights(self, members: int) -> list[Generator]:
         """One generator a network, on the CPU, so that a GPU starts from the same weights."""
         return [torch_stream(*self._name("weights"), m) for m in range(members)]
+
+    def encoder(self) -> Generator:
+        """The initial weights of an encoder under the members."""
+        return torch_stream(*self._name("encoder"))
 
     def dropout(self, members: int, epoch: int, device: str) -> list[Generator]:
         """One generator a member, new in every epoch, so that a resumed run draws the same."""
@@ -223,7 +231,7 @@ def train_ensemble(
     if checkpoint is not None:
         alone = exclusive(checkpoint / "lock", str(streams), logging.DEBUG)
     with alone, memory_shortage_named(size, device, str(streams)):
-        features = torch.from_numpy(dataset.features).to(device)
+        features = network_inputs(dataset, budget.encoder).to(device)
         run = _Run.start(dataset, loss.to(device), budget, streams, features)
         return _train(run, rows, checkpoint, watch)
 
@@ -275,7 +283,11 @@ def dense_rows(
 
 @dataclass
 class _Run:
-    """Networks, optimiser and history, and what they are trained on."""
+    """Networks, optimiser and history, and what they are trained on.
+
+    An encoder under the networks learns from the mean of what they say, so that it learns alike under
+    any number of them; a network's own gradient does not know of the others.
+    """
 
     dataset: Dataset
     loss: RareNodeLoss
@@ -295,8 +307,12 @@ class _Run:
         streams: Streams,
         features: Tensor,
     ) -> "_Run":
+        encoder = None
+        if budget.encoder is not None:
+            rows = dataset.split["train"]
+            encoder = build_encoder(budget.encoder, dataset, rows, streams.root, streams.encoder())
         shape = Shape(
-            features=features.shape[1],
+            features=features.shape[1] if encoder is None else budget.encoder.features,
             hidden=budget.hidden,
             layers=budget.layers,
             nodes=len(dataset.hierarchy),
@@ -306,10 +322,10 @@ class _Run:
         if budget.ensemble == "dropout":
             networks, passes = passes, networks
         weights = streams.initial_weights(networks)
-        ensemble = Ensemble(shape, weights, passes=passes, output=loss.output)
+        ensemble = Ensemble(shape, weights, encoder, passes, loss.output)
         ensemble = ensemble.to(features.device)
         adam = torch.optim.Adam(
-            ensemble.parameters(),
+            _groups(ensemble, budget),
             lr=budget.learning_rate,
             weight_decay=budget.weight_decay,
             fused=True,
@@ -328,6 +344,8 @@ class _Run:
             loss = self.loss(self.ensemble(inputs, dropout), targets) / self.ensemble.passes
             self.adam.zero_grad()
             loss.backward()
+            for parameter in self.ensemble.encoder.parameters():
+                parameter.grad /= len(self.ensemble.weights[0])
             self.adam.step()
             losses.append(loss.detach())
         return torch.stack(losses)
@@ -417,7 +435,8 @@ class _Run:
 
 
 def _size(dataset: Dataset, budget: Budget, examples: int) -> Size:
-    examples, features = min(budget.batch_size, examples), dataset.features.shape[1]
+    examples = min(budget.batch_size, examples)
+    features = dataset.features.shape[1] if budget.encoder is None else budget.encoder.features
     return Size(
         features=features,
         nodes=len(dataset.hierarchy),
@@ -427,6 +446,17 @@ def _size(dataset: Dataset, budget: Budget, examples: int) -> Size:
         batch_size=examples,
         networks=1 if budget.ensemble == "dropout" else budget.members,
     )
+
+
+def _groups(ensemble: Ensemble, budget: Budget) -> list[dict[str, object]]:
+    """Parameters for Adam, in the order of `ensemble.parameters()`: the encoder has a rate of its own."""
+    encoder = {id(parameter) for parameter in ensemble.encoder.parameters()}
+    if not encoder:
+        return [{"params": list(ensemble.parameters())}]
+    rate = budget.encoder.learning_rate or budget.learning_rate
+    own = [p for p in ensemble.parameters() if id(p) in encoder]
+    heads = [p for p in ensemble.parameters() if id(p) not in encoder]
+    return [{"params": own, "lr": rate}, {"params": heads}]
 
 
 def _is_due(epoch: int, epochs: int, times: int) -> bool:

@@ -415,6 +415,9 @@ def resampled(
         targets=sparse.vstack([dataset.targets, added.targets], format="csr"),
         split={**dataset.split, fit_on[0]: np.concatenate([dataset.split[fit_on[0]], new])},
         texts=None,
+        images=None
+        if dataset.images is None
+        else np.concatenate([dataset.images, dataset.images[copies]]),
     )
 
 

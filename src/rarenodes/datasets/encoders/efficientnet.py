@@ -1,7 +1,7 @@
 """EfficientNet-lite0: a small convolutional network whose ImageNet weights come with a package."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from rarenodes.datasets.installed import installed_path
@@ -34,7 +34,7 @@ class EfficientNetLite0(nn.Module):
             self.network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
         del self.network._fc  # the classes of ImageNet
 
-    def forward(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280"]:
+    def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1280"]:
         """Features of images in colour, from 0 to 255."""
         scaled = (images.to(torch.float32) - _MIDDLE) / _SPAN
         return self.network.extract_features(scaled).mean(dim=(2, 3))

@@ -59,7 +59,7 @@ def encoded(
     if not len(train):
         raise ValueError("an encoder needs at least one training image, found none")
     digests = [pictures.digest(row) for row in range(len(pictures))]
-    chosen = _for_statistics(train, options, seed)
+    chosen = rows_for_statistics(train, options, seed)
     key = _key(options, seed, [digests[row] for row in chosen])
     kept = FeatureCache(None if cache is None else cache / f"{options.name}-{key}")
     found = kept.find(set(digests))
@@ -82,10 +82,13 @@ def encoded(
     return _standardised(features, train)
 
 
-def _for_statistics(
+def rows_for_statistics(
     train: Int[np.ndarray, " train"], options: EncoderOptions, seed: int
 ) -> Int[np.ndarray, " chosen"]:
-    """Rows of the images that batch norm's statistics are of, in random order."""
+    """Rows of the images that batch norm's statistics are of, in random order.
+
+    None where batch norm keeps the statistics that were blended; else 2,048 of the rows at most.
+    """
     if options.statistics == "shipped":
         return train[:0]
     return np.random.default_rng(seed).permutation(train)[:MOST_FOR_STATISTICS]
