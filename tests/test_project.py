@@ -162,6 +162,7 @@ NO_DEPENDENCE = {
     "scores": {"training", "datasets", "loss", "inference"},
     "evaluate": {"training", "datasets", "loss"},
     "compare": {"training", "datasets", "loss", "scores"},
+    "images": {"training", "datasets", "loss", "scores"},
     "scale": {"training", "datasets", "loss", "inference"},
     "gallery": {"datasets", "scores", "inference"},
     "audit": set(),

@@ -184,6 +184,17 @@ STAGES: Mapping[str, Stage] = {
         ),
         outputs={"reports/audit": "git"},
     ),
+    "images": Stage(
+        notebook="09_images.ipynb",
+        about="compare gains by the quality of the encoder and the share of the data",
+        items=(),
+        folders={"folder": "reports/images"},
+        run=_lazily("stages.images", "images"),
+        inputs=("reports/evaluate",),
+        params=("seed", "datasets", "variants", "evaluation"),
+        library=("inference", "pages", "scores", "stages/images.py"),
+        outputs={"reports/images": "git"},
+    ),
     "scale": Stage(
         notebook="06_scale.ipynb",
         about="compare all variants on a data set too large for the other comparisons",
