@@ -130,6 +130,18 @@ def test_shipped_statistics_are_shared_by_all_training_parts(tmp_path):
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 1
 
 
+def test_statistics_are_taken_anew_where_something_is_blended(tmp_path):
+    assert [EncoderOptions(blend=blend).recalculated for blend in (0.0, 0.1, 1.0)] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert EncoderOptions(statistics="training").recalculated
+    assert not EncoderOptions(blend=0.5, statistics="shipped").recalculated
+    plain = EncoderOptions(size=32)
+    as_it_is = encoded(drawn(40), TRAIN, plain, 0)
+    anew = encoded(drawn(40), TRAIN, plain.model_copy(update={"statistics": "training"}), 0)
+    assert np.abs(as_it_is - anew).max() > 0.01
+
+
 def test_a_damaged_file_of_the_cache_is_made_again_with_a_line(tmp_path, caplog):
     first = encoded(drawn(40), TRAIN, SMALL, 0, tmp_path)
     (path,) = tmp_path.glob("*/*.safetensors")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rarenodes.datasets import load_dataset
+from rarenodes.datasets.encoders.efficientnet import pretrained_weights
 from rarenodes.loss.coherent import RareNodeLoss
 from rarenodes.models.fitting import fit_model
 from rarenodes.settings import SettingsError, read_settings
@@ -149,6 +150,15 @@ def test_a_fine_tuned_encoder_keeps_its_statistics(dataset):
     assert all(parameter.requires_grad for parameter in encoder.parameters())
     # Statistics are of these images: features are neither gone nor huge.
     assert 0.05 < float(features.detach().square().mean().sqrt()) < 5
+
+
+def test_a_pretrained_encoder_starts_as_it_ships(dataset):
+    settings = TrainedEncoder(name="efficientnet_lite0", size=32)
+    encoder = build_encoder(settings, dataset, dataset.split["train"], 1, STREAMS.encoder())
+    shipped = pretrained_weights()
+    assert all(
+        torch.equal(value, shipped[name]) for name, value in encoder.encoder.state_dict().items()
+    )
 
 
 def test_duplicates_bring_their_images(dataset):

@@ -154,8 +154,10 @@ def build_encoder(
     options = EncoderOptions(name=settings.name, blend=settings.blend, size=settings.size)
     seed = derived_seed(root, "dataset", dataset.name, "encoder") % 2**32
     encoder = FineTuned(blended_encoder(options, seed), settings.size)
-    chosen = evenly(rows_for_statistics(rows, options, seed), BATCH)
-    recalculate_statistics(encoder, (torch.from_numpy(dataset.images[batch]) for batch in chosen))
+    chosen = rows_for_statistics(rows, options, seed)
+    if len(chosen):
+        batches = (torch.from_numpy(dataset.images[batch]) for batch in evenly(chosen, BATCH))
+        recalculate_statistics(encoder, batches)
     return encoder.requires_grad_(True)
 
 

@@ -16,11 +16,17 @@ class EncoderOptions(Settings):
             nothing.
         size: width and height that images are brought to, in pixels.
         statistics: batch-norm statistics: of `training` images, taken after the blend, or those that
-            were blended along with the weights (`shipped`), which fit no network in between.
+            were blended along with the weights (`shipped`), which fit no network in between. By
+            default those of training images where something is blended.
 
     """
 
     name: Literal["efficientnet_lite0"] = "efficientnet_lite0"
     blend: float = Field(0.0, ge=0, le=1)
     size: int = Field(64, ge=32, le=1024)
-    statistics: Literal["training", "shipped"] = "training"
+    statistics: Literal["training", "shipped"] | None = None
+
+    @property
+    def recalculated(self) -> bool:
+        """Whether batch-norm statistics are taken anew of training images."""
+        return self.statistics == "training" or (self.statistics is None and self.blend > 0)
