@@ -61,6 +61,15 @@ class ScoreTables:
             seeds = pd.read_csv(folder / SEEDS)
         return cls(_by_variant(nodes), _by_variant(seeds))
 
+    def long(self, variant: str) -> pd.DataFrame:
+        """All scores of a variant's runs, see `rarenodes.scores.long`, with `variant` and `seed`."""
+        pooled = self.seeds[variant].set_index("seed")
+        runs = [
+            long_scores(nodes, pooled.loc[seed].to_dict()).assign(variant=variant, seed=seed)
+            for seed, nodes in self.nodes[variant].groupby("seed")
+        ]
+        return pd.concat(runs, ignore_index=True)
+
 
 def score(study: Study, name: str, folder: Path) -> ScoreTables:
     """Score every variant of a study on a data set; tables go to `folder`."""
@@ -100,10 +109,7 @@ def collect(study: Study) -> pd.DataFrame:
     for name in study.parameters.datasets:
         tables = ScoreTables.load(study.scores(name))
         for variant in study.variants:
-            pooled = tables.seeds[variant].set_index("seed")
-            for seed, nodes in tables.nodes[variant].groupby("seed"):
-                long = long_scores(nodes, pooled.loc[seed].to_dict())
-                rows.append(long.assign(dataset=name, variant=variant, seed=seed))
+            rows.append(tables.long(variant).assign(dataset=name))
     table = pd.concat(rows, ignore_index=True)[["dataset", "variant", "seed", *COLUMNS]]
     write_whole(study.reports("scores.csv"), table.to_csv(index=False, float_format="%.6g"))
     return table
