@@ -71,7 +71,7 @@ def test_the_file_to_start_from_needs_no_other(tmp_path, capsys):
         shutil.copy(EXAMPLES / name, tmp_path)
     shutil.copy(EXAMPLES / "start.yaml", tmp_path / "params.yaml")
     assert call(tmp_path, "check") == 0
-    assert "(a random split)" in capsys.readouterr().out
+    assert "(a stratified split)" in capsys.readouterr().out
     values["training"]["epochs"] = 2
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     assert call(tmp_path, "run") == 0

@@ -65,6 +65,18 @@ def test_chosen_features_and_a_random_split(own):
     assert sum(map(len, dataset.split.values())) == 20
 
 
+def test_a_stratified_split_is_asked_for_and_told(own):
+    many = {name: values * 5 for name, values in columns().items()}
+    dataset = own(many, features=["size"], stratified=True)
+    # Ten rows of fr and NA each, some of both: parts differ from their shares by one at most.
+    for part, share in (("train", 0.6), ("test", 0.25), ("valid", 0.15)):
+        assert abs(dataset.counts(part)[[1, 3]] - 10 * share).max() <= 1
+    assert dataset.card["options"]["stratified"] is True
+    assert "stratified" not in own(many, features=["size"]).card["options"]
+    with pytest.raises(SettingsError, match="stratified: true, but the column 'part'"):
+        own(many, split="part", stratified=True)
+
+
 def test_texts_are_merged_and_embedded(own):
     texts = ["a red dog", "A red dog!", "a cat", "one cat", "a blue dog"]
     dataset = own(

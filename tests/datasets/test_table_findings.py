@@ -74,6 +74,21 @@ def test_many_unknown_labels_are_counted(found):
     one(findings, "error", "2 more labels are no node of edges.csv")
 
 
+def test_a_random_split_that_leaves_nodes_out_says_what_would_not(found):
+    table = "text,labels\n" + "".join(
+        f"a{i} b,{name}\n" for i, name in enumerate(["dog"] * 30 + ["cat", "owl"] * 2)
+    )
+    findings = found(table=table, split=None, test_fraction=0.45, valid_fraction=0.45)
+    one(findings, "note", "(a random split)")
+    one(findings, "warning", "no training example")
+    one(findings, "note", "the option stratified gives every node a training example")
+    findings = found(
+        table=table, split=None, test_fraction=0.45, valid_fraction=0.45, stratified=True
+    )
+    one(findings, "note", "(a stratified split)")
+    assert not any("no training example" in text for _, text in findings)
+
+
 def test_labels_that_stop_half_way_are_counted(found):
     more = "i j,mammal,train\nk l,mammal;dog,train\nm n,mammal,test\no p,animal,train\n"
     text = one(found(table=HEAD + ROWS + more), "note", "above the bottom")

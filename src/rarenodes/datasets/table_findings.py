@@ -500,12 +500,12 @@ def _counts(
 ) -> None:
     targets = closed_targets(labels, everything)
     try:
+        targets, hierarchy = frequent_nodes(targets, everything, options.min_count)
         split = (
-            sampling.split(len(labels), options)
+            sampling.split_examples(targets, options)
             if parts is None
             else {part: np.flatnonzero(np.array(parts) == part) for part in SPLITS}
         )
-        targets, hierarchy = frequent_nodes(targets, everything, options.min_count)
     except ValueError as fault:
         report.add("error", brief(fault))
         return
@@ -519,13 +519,17 @@ def _counts(
             f"{dropped} of {len(everything)} nodes have fewer than {options.min_count} examples "
             "(option min_count) and are left out",
         )
+    kind = "stratified" if options.stratified else "random"
     report.add(
         "note",
         f"{len(labels)} examples: "
         + ", ".join(f"{len(rows)} {part}" for part, rows in split.items())
-        + ("" if parts is not None else " (a random split)"),
+        + ("" if parts is not None else f" (a {kind} split)"),
     )
-    report.findings += nodes_without_examples(hierarchy, _positives(targets, split["train"]))
+    positives = _positives(targets, split["train"])
+    report.findings += nodes_without_examples(hierarchy, positives)
+    if parts is None and not options.stratified and (positives == 0).any():
+        report.add("note", "the option stratified gives every node a training example where it can")
 
 
 def nodes_without_examples(
