@@ -103,8 +103,8 @@ def _add_models(commands: "argparse._SubParsersAction") -> None:
         "file",
         metavar="FILE",
         type=Path,
-        help=".csv or .parquet with the columns the model was fitted on, .txt with a text a line, "
-        "or .npy with a matrix",
+        help=".csv, .parquet or .arff with the columns the model was fitted on, .txt with a text a "
+        "line, or .npy with a matrix",
     )
     rule = predict.add_mutually_exclusive_group()
     rule.add_argument("--top", metavar="N", type=int, help="the N most probable nodes")

@@ -65,6 +65,13 @@ def test_chosen_features_and_a_random_split(own):
     assert sum(map(len, dataset.split.values())) == 20
 
 
+@pytest.mark.parametrize("option", ["features", "categories"])
+def test_a_part_of_the_labels_is_no_feature(own, option):
+    labels = {"labels": [[1, 2], [1, 3], [2, 3], [1, 2]], "size": [1, 2, 3, 4]}
+    with pytest.raises(TableError, match=r"'labels\[0\]' is a part of 'labels', .*remove it from"):
+        own({**columns(), **labels}, examples="own.parquet", **{option: ["labels[0]"]})
+
+
 def test_a_stratified_split_is_asked_for_and_told(own):
     many = {name: values * 5 for name, values in columns().items()}
     dataset = own(many, features=["size"], stratified=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rarenodes.datasets.sampling import Sampling
@@ -130,6 +131,18 @@ def test_columns_that_are_not_there(found):
     assert text.endswith("; without the option split the split is random")
     one(found(text="words"), "error", "unknown column 'words'")
     one(found(text=None, features=["size"]), "error", "unknown column 'size'")
+
+
+def test_a_part_of_the_labels_named_as_a_feature(tmp_path):
+    table = pd.DataFrame({"labels": [[1, 2], [1, 3]], "size": [1, 2]})
+    table.to_parquet(tmp_path / "own.parquet")
+    (tmp_path / "edges.csv").write_text("child,parent\n2,1\n3,1\n")
+    options = TableOptions(
+        examples="own.parquet", hierarchy="edges.csv", features=["size", "labels[1]"]
+    )
+    report = inspect_table(options, tmp_path, Sampling("table"))
+    findings = [(finding.level, finding.text) for finding in report.findings]
+    one(findings, "error", "'labels[1]' is a part of 'labels'")
 
 
 def test_features_are_counted_and_guessed(found):

@@ -255,8 +255,25 @@ def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] |
 def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
-        if column is not None and not table.has(column):
-            raise unknown_column(table, column)
+        if column is not None:
+            check_column(table, column, options)
+
+
+def check_column(table: Table, column: str, options: TableOptions) -> None:
+    """Refuse a column that an option names and that cannot be meant.
+
+    Raises:
+        SettingsError: the table does not have it.
+        TableError: it is one place of the lists of labels.
+
+    """
+    if not table.has(column):
+        raise unknown_column(table, column)
+    if column in table.vectors.get(options.labels, ()):
+        raise TableError(
+            f"{table.path}: the column {short(column)} is a part of {short(options.labels)}, the "
+            "option labels, and would give the answer away: remove it from features and categories"
+        )
 
 
 def labels_of(table: Table, options: TableOptions) -> list[list[str]]:

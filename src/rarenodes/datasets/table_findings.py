@@ -22,6 +22,7 @@ from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import (
     MISSING,
     TableOptions,
+    check_column,
     column_of_features,
     labels_in,
     labels_of,
@@ -33,6 +34,7 @@ from rarenodes.datasets.table_files import Table
 from rarenodes.datasets.targets import closed_targets, frequent_nodes, half_way
 from rarenodes.datasets.text import merge_duplicates, words
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.settings import SettingsError
 
 # So many names or columns are listed; the rest are counted.
 LISTED = 10
@@ -134,8 +136,10 @@ def _columns(
             hint = _hint(table, options, named, meaning)
             report.add("error", f"{unknown_column(table, name)}{hint}")
     for name in [*(options.features or []), *options.categories]:
-        if not table.has(name):
-            report.add("error", str(unknown_column(table, name)))
+        try:
+            check_column(table, name, options)
+        except (SettingsError, FileFault) as fault:
+            report.add("error", str(fault))
     told = options.features or options.text is not None or options.matrix is not None
     guessed = "" if told else ", features guessed"
     report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}{guessed}")
