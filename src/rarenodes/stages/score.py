@@ -13,6 +13,7 @@ from rarenodes.folders import (
     write_whole,
     writing,
 )
+from rarenodes.scores.catalogue import RARE, shown
 from rarenodes.scores.long import COLUMNS, long_scores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
 from rarenodes.study.params import Study
@@ -69,6 +70,22 @@ class ScoreTables:
             for seed, nodes in self.nodes[variant].groupby("seed")
         ]
         return pd.concat(runs, ignore_index=True)
+
+    def with_rare(self, variant: str) -> pd.DataFrame:
+        """Pooled scores of a variant, a row per seed, and those of rare nodes that are headlines.
+
+        The latter are missing where there are no rare nodes with test positives.
+        """
+        long, pooled = self.long(variant), self.seeds[variant]
+        for score in shown("headline"):
+            measure, nodes, at = score.key
+            of_rare = long[
+                (long["measure"] == measure) & (long["nodes"] == nodes) & (long["at"] == at)
+            ]
+            if nodes == RARE and len(of_rare):
+                by_seed = of_rare.set_index("seed")["score"]
+                pooled = pooled.assign(**{score.column: pooled["seed"].map(by_seed)})
+        return pooled
 
 
 def score(study: Study, name: str, folder: Path) -> ScoreTables:
