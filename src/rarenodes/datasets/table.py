@@ -23,7 +23,7 @@ from rarenodes.datasets.files import brief, short
 from rarenodes.datasets.label_paths import hierarchy_of_paths, path_of
 from rarenodes.datasets.matrices import read_features
 from rarenodes.datasets.raw_files import sha256
-from rarenodes.datasets.sampling import Sampling, SplitOptions
+from rarenodes.datasets.sampling import Sampling, StratifiedOptions
 from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
@@ -44,7 +44,7 @@ MISSING = frozenset(
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
 
-class TableOptions(SplitOptions, TextOptions):
+class TableOptions(StratifiedOptions, TextOptions):
     """Where the own data lie, and what their columns mean.
 
     Attributes:
@@ -63,7 +63,8 @@ class TableOptions(SplitOptions, TextOptions):
             one of lists of numbers (Parquet) one for each place, one of text becomes one feature
             for each of its categories.
         categories: columns of features that are categories though they hold numbers, such as codes.
-        split: column that says `train`, `valid` or `test`; without it the split is random.
+        split: column that says `train`, `valid` or `test`; without it the split is random, and
+            `stratified` gives every node its share of each part.
         min_count: a node is kept if at least so many examples belong to it or its descendants.
 
     """
@@ -99,6 +100,15 @@ class TableOptions(SplitOptions, TextOptions):
             raise ValueError(
                 f"separator and path_separator are both {self.separator!r}, expected one between "
                 "labels and another between the steps of a label"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _split_in_one_way(self):
+        if self.split is not None and self.stratified:
+            raise ValueError(
+                f"stratified: true, but the column {self.split!r} of the option split says which part "
+                "an example is in: leave one of the two out"
             )
         return self
 
@@ -175,7 +185,9 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
     targets, hierarchy = frequent_nodes(
         closed_targets(labels, named.hierarchy), named.hierarchy, options.min_count
     )
-    split = sampling.split(len(labels), options) if parts is None else sampling.limit(_rows(parts))
+    split = (
+        sampling.split_examples(targets, options) if parts is None else sampling.limit(_rows(parts))
+    )
     if texts is not None:
         transformation = fit_texts(
             texts, split["train"], options, sampling.sklearn_seed("svd"), options.text
@@ -243,8 +255,25 @@ def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] |
 def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
-        if column is not None and not table.has(column):
-            raise unknown_column(table, column)
+        if column is not None:
+            check_column(table, column, options)
+
+
+def check_column(table: Table, column: str, options: TableOptions) -> None:
+    """Refuse a column that an option names and that cannot be meant.
+
+    Raises:
+        SettingsError: the table does not have it.
+        TableError: it is one place of the lists of labels.
+
+    """
+    if not table.has(column):
+        raise unknown_column(table, column)
+    if column in table.vectors.get(options.labels, ()):
+        raise TableError(
+            f"{table.path}: the column {short(column)} is a part of {short(options.labels)}, the "
+            "option labels, and would give the answer away: remove it from features and categories"
+        )
 
 
 def labels_of(table: Table, options: TableOptions) -> list[list[str]]:

@@ -5,7 +5,7 @@ Making a data set stops at the first fault; this goes on, so that all can be men
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import (
     MISSING,
     TableOptions,
+    check_column,
     column_of_features,
     labels_in,
     labels_of,
@@ -30,9 +31,10 @@ from rarenodes.datasets.table import (
     unknown_column,
 )
 from rarenodes.datasets.table_files import Table
-from rarenodes.datasets.targets import closed_targets, frequent_nodes
+from rarenodes.datasets.targets import closed_targets, frequent_nodes, half_way
 from rarenodes.datasets.text import merge_duplicates, words
 from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.settings import SettingsError
 
 # So many names or columns are listed; the rest are counted.
 LISTED = 10
@@ -131,12 +133,13 @@ def _columns(
     meanings = [f"{meaning} {short(name)}" for meaning, name in wanted.items() if name is not None]
     for meaning, name in wanted.items():
         if name is not None and not table.has(name):
-            guess = _labels_column(table, options, named) if meaning == "labels" else None
-            hint = "" if guess is None else f"; {short(guess)} holds names of nodes: set the option"
+            hint = _hint(table, options, named, meaning)
             report.add("error", f"{unknown_column(table, name)}{hint}")
     for name in [*(options.features or []), *options.categories]:
-        if not table.has(name):
-            report.add("error", str(unknown_column(table, name)))
+        try:
+            check_column(table, name, options)
+        except (SettingsError, FileFault) as fault:
+            report.add("error", str(fault))
     told = options.features or options.text is not None or options.matrix is not None
     guessed = "" if told else ", features guessed"
     report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}{guessed}")
@@ -147,6 +150,14 @@ def _columns(
             report.add("note", f"{table.path}: columns that are not used: {_listed(unused)}")
     else:
         _features(report, table, options)
+
+
+def _hint(table: Table, options: TableOptions, named: NamedHierarchy | None, meaning: str) -> str:
+    """What to do where the column of a meaning is not there, beyond writing its name right."""
+    if meaning == "split":
+        return "; without the option split the split is random"
+    guess = _labels_column(table, options, named) if meaning == "labels" else None
+    return "" if guess is None else f"; {short(guess)} holds names of nodes: set the option"
 
 
 def _labels_column(table: Table, options: TableOptions, named: NamedHierarchy | None) -> str | None:
@@ -216,7 +227,10 @@ def _shape(report: TableReport, path: Path, named: NamedHierarchy) -> None:
         for node, parents in zip(hierarchy.nodes, hierarchy.parents, strict=True)
         if len(parents) > 1
     ]
-    if several:
+    if several and named.names:
+        # Identifiers beside names are given with care: several parents are meant.
+        report.add("note", f"{path}: {len(several)} nodes have several parents: {several[0]}")
+    elif several:
         report.add(
             "warning",
             f"{path}: {len(several)} names stand in two places: {'; '.join(several[:3])}"
@@ -253,6 +267,7 @@ def _examples(
         _reversed(report, edges, known, named.hierarchy)
     if not any(known):
         return
+    _half_way(report, table, options, known, named.hierarchy)
     parts = _parts(report, table, options)
     _duplicates(report, table, options, parts)
     if options.text is not None and options.text in table.columns:
@@ -347,6 +362,30 @@ def _reversed(
             "warning",
             f"{path}: {at_the_top} of {len(given)} labels are at the top of the hierarchy, with other "
             "nodes below them: are child and parent exchanged?",
+        )
+
+
+def _half_way(
+    report: TableReport,
+    table: Table,
+    options: TableOptions,
+    labels: Sequence[Sequence[str]],
+    hierarchy: Hierarchy,
+) -> None:
+    """Labels with nodes below them: meant, or the one name of two things."""
+    ends = half_way(closed_targets(labels, hierarchy), hierarchy)
+    counts = Counter({hierarchy.nodes[node]: int(ends[node]) for node in np.flatnonzero(ends)})
+    if counts:
+        listed = [f"{short(name)} ({count})" for name, count in counts.most_common(3)]
+        mend = (
+            ""
+            if options.hierarchy is None
+            else ": if one is the name of two things, write labels as whole paths"
+        )
+        report.add(
+            "note",
+            f"{table.path}, column {short(options.labels)}: {sum(counts.values())} labels stop above "
+            f"the bottom of the hierarchy, at {', '.join(listed)}{_more(counts, 3)}{mend}",
         )
 
 
@@ -465,12 +504,12 @@ def _counts(
 ) -> None:
     targets = closed_targets(labels, everything)
     try:
+        targets, hierarchy = frequent_nodes(targets, everything, options.min_count)
         split = (
-            sampling.split(len(labels), options)
+            sampling.split_examples(targets, options)
             if parts is None
             else {part: np.flatnonzero(np.array(parts) == part) for part in SPLITS}
         )
-        targets, hierarchy = frequent_nodes(targets, everything, options.min_count)
     except ValueError as fault:
         report.add("error", brief(fault))
         return
@@ -484,13 +523,17 @@ def _counts(
             f"{dropped} of {len(everything)} nodes have fewer than {options.min_count} examples "
             "(option min_count) and are left out",
         )
+    kind = "stratified" if options.stratified else "random"
     report.add(
         "note",
         f"{len(labels)} examples: "
         + ", ".join(f"{len(rows)} {part}" for part, rows in split.items())
-        + ("" if parts is not None else " (a random split)"),
+        + ("" if parts is not None else f" (a {kind} split)"),
     )
-    report.findings += nodes_without_examples(hierarchy, _positives(targets, split["train"]))
+    positives = _positives(targets, split["train"])
+    report.findings += nodes_without_examples(hierarchy, positives)
+    if parts is None and not options.stratified and (positives == 0).any():
+        report.add("note", "the option stratified gives every node a training example where it can")
 
 
 def nodes_without_examples(
@@ -523,5 +566,5 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(short(name) for name in names[:LISTED]) + _more(names, LISTED)
 
 
-def _more(items: Sequence[object], listed: int) -> str:
+def _more(items: Sized, listed: int) -> str:
     return f" and {len(items) - listed} more" if len(items) > listed else ""

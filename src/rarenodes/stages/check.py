@@ -162,8 +162,9 @@ def _time(
         longest = max(seconds, key=lambda variant: seconds[variant])
         yield Finding(
             "note",
-            f"{runs} trainings of networks take at least {in_words(sum(seconds.values()))} on this "
-            f"machine, one after the other, by a few steps of each size; longest: {longest}, "
+            f"{runs} training{'s' * (runs > 1)} of networks: at least "
+            f"{in_words(sum(seconds.values()))} on this machine, one after the other, by a few steps "
+            f"of each size; longest: {longest}, "
             f"{in_words(seconds[longest])}; other kinds of variants and what resampling adds come on "
             "top",
         )

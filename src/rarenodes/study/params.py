@@ -380,6 +380,12 @@ class Study:
         found: dict[str, VariantSettings] = {}
         own = self.parameters.variants
         for path in self.catalogue_files:
+            if not path.is_file():
+                raise SettingsError(
+                    f"{self.params_file}: catalogue: {path}: no such file, expected one that defines "
+                    f"variants, named from {self.folder.resolve()}; or leave catalogue out, and "
+                    "define them under variants"
+                )
             try:
                 variants = read_yaml(path).get("variants")
             except SettingsError as error:
