@@ -131,7 +131,7 @@ def found_table(differences: pd.DataFrame, by_rarity: pd.DataFrame, baseline: st
                 "lower": row.lower,
                 "upper": row.upper,
                 "verdict": row.verdict,
-                "positives": own["positives"],
+                "positives": float(own["positives"]),
                 "hits": own["hits_half"],
                 "baseline_hits": other["hits_half"],
                 "false": own["false_half"],
