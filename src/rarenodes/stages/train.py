@@ -138,11 +138,13 @@ def _fit_by_examples(
     settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
-    if settings.family == "neighbours":
-        model = fit_neighbours(examples, settings.neighbours, training.fit_on)
-    else:
-        model = fit_linear(examples, settings.linear, training.fit_on)
     history = pd.DataFrame(columns=["epoch", "train_loss"])
+    if settings.family == "neighbours":
+        found = fit_neighbours(examples, settings.neighbours, training.fit_on)
+        return Fitted(
+            lambda part: found.predictions(dataset.features[dataset.split[part]])
+        ), history
+    model = fit_linear(examples, settings.linear, training.fit_on)
     return Fitted(lambda part: [model.predict(dataset.features[dataset.split[part]])]), history
 
 

@@ -41,6 +41,7 @@ from torch import Generator, Tensor
 from rarenodes.loss.active_nodes import ActiveNodes
 from rarenodes.loss.kernels import rows as kernel
 from rarenodes.loss.kernels.threads import spread, threads_for
+from rarenodes.training.huge_pages import in_huge_pages
 
 NEGLIGIBLE = 1e-8
 _NONE = np.empty(0, dtype=np.float32)
@@ -122,11 +123,11 @@ class SparseLayer:
                 "weight must be float32 [members, nodes, width + 1] on the CPU, width at least 1, "
                 f"found {weight.dtype} {tuple(weight.shape)} on {weight.device}"
             )
-        self.weight = weight.detach().clone(memory_format=torch.contiguous_format)
+        self.weight = in_huge_pages(weight.detach())
         self.adam = adam
         self.steps = 0
-        self._means = torch.zeros_like(self.weight)
-        self._squares = torch.zeros_like(self.weight)
+        nothing = torch.zeros(()).expand_as(self.weight)
+        self._means, self._squares = in_huge_pages(nothing), in_huge_pages(nothing)
         self._latest = np.zeros(weight.shape[1], dtype=np.int64)
 
     @classmethod
