@@ -114,6 +114,7 @@ def _cost(
             members=training.members,
             batch_size=min(training.batch_size, rows),
             networks=1 if training.ensemble == "dropout" else training.members,
+            sparse=study.variant(variant).sparse is not None,
         )
         try:
             device = choose_device(training.device)

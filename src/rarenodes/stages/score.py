@@ -114,6 +114,7 @@ def score_variant(
             Predictions(None if results.valid is None else results.valid[seed], test),
             nodes,
             per,
+            study.parameters.evaluation.precision_at,
         )
         for seed, test in enumerate(results.test)
     ]
