@@ -227,7 +227,8 @@ def test_settings_that_the_readme_changes_can_be_changed(tmp_path):
     changes = re.findall(r"dvc exp run -S '?([^'\s]+)", (REPOSITORY / "README.md").read_text())
     assert [change.startswith("+") for change in changes] == [False, True]
     for change in changes:
-        for name in ("params.yaml", "variants.yaml"):
+        for name in ("params.yaml", "variants.yaml", "studies/tuning/budgets.yaml"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REPOSITORY / name, tmp_path / name)
         apply_overrides(tmp_path / "params.yaml", [change])
         changed = Study(tmp_path / "params.yaml").parameters
@@ -236,7 +237,7 @@ def test_settings_that_the_readme_changes_can_be_changed(tmp_path):
 
 def test_columns_that_the_readme_keeps_are_there():
     kept = re.search(r"dvc exp show .*--keep '(.*)'", (REPOSITORY / "README.md").read_text())[1]
-    columns = ["training.epochs"]
+    columns = ["training.hidden"]
     for path in sorted(REPOSITORY.glob("reports/evaluate/*/metrics.json")):
         scores = json.loads(path.read_text())
         place = path.relative_to(REPOSITORY).as_posix()
@@ -245,8 +246,9 @@ def test_columns_that_the_readme_keeps_are_there():
         assert len([column for column in columns if re.match(pattern, column)]) == 1, pattern
 
 
-def test_readme_says_what_the_tables_say():
-    assert prose.check(REPOSITORY / "README.md") == []
+@pytest.mark.parametrize("name", ["README.md", "CLAIMS.md"])
+def test_prose_says_what_the_tables_say(name):
+    assert prose.check(REPOSITORY / name) == []
 
 
 def test_files_for_citing_agree_with_the_package():
