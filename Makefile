@@ -28,7 +28,7 @@ repro: $(INSTALLED)  ## Rebuild every result of the default study
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
 	cd studies/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about half an hour
+scale: $(INSTALLED)  ## Train on all of ICD-10-CM: two hours or more
 	cd studies/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets

@@ -173,14 +173,19 @@ def shapes(seconds: float, nodes: int = 5_000) -> pd.DataFrame:
 # --- memory: the high-water mark of a fresh process while a step runs ---------------------------
 
 
-def memory(chosen: Iterable[int] = SIZES, members: int = 10, batch: int = 64) -> pd.DataFrame:
+def memory(
+    chosen: Iterable[int] = SIZES,
+    members: int = 10,
+    batch: int = 64,
+    ways: Iterable[str] = KERNEL,
+) -> pd.DataFrame:
     """What a step adds at its highest, in tensors of the logits' size, for trees (Linux only).
 
     Memory that the process had freed but kept is not seen, so this is for tensors too large for it.
     """
     rows = []
     for nodes in chosen:
-        for way in KERNEL:
+        for way in ways:
             found = _peak_in_process(way, members, batch, nodes)
             tensors = found / (4 * members * batch * nodes)
             row = {"nodes": nodes, "members": members, "batch": batch, "way": way}

@@ -1,5 +1,8 @@
 """How every test runs: the same random cases each time, and no timing decides a result."""
 
+import os
+import sys
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -11,6 +14,10 @@ _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeatable", derandomize=True, max_examples=50, **_common)
 settings.register_profile("thorough", max_examples=2000, print_blob=True, **_common)
 settings.load_profile("repeatable")
+
+# Kernels and commands that tests start are dozens of processes: each would compile the library anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The tensors here are tiny: more threads cost more than they give.
 torch.set_num_threads(1)

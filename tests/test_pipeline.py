@@ -1,4 +1,8 @@
-"""The pipeline as a user runs it, at tiny size, in a copy of this repository."""
+"""The pipeline as a user runs it, at tiny size, in a copy of this repository.
+
+Each process that starts costs seconds of imports: only what runs stages, or should refuse to, is a
+command. What DVC would run is asked of DVC in this process.
+"""
 
 import hashlib
 import json
@@ -6,11 +10,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from dvc.repo import Repo
+
+from rarenodes.stages import pipeline
+from rarenodes.stages.run import run_stage, run_without_notebook
+from rarenodes.stages.table import STAGES
+from rarenodes.study.params import Study
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny" / "params.yaml"
@@ -23,23 +35,31 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        listed = self._git_files()
-        for name in listed:
+
+    @classmethod
+    def made(cls, folder: Path) -> "Clone":
+        """The copy, before anything of it has run."""
+        clone = cls(folder)
+        for name in cls._git_files():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, target)
+            shutil.copy2(REPOSITORY / name, target)
+        # Compiled code too: it is valid beside files of the same time of change.
+        for path in (REPOSITORY / "src").rglob("__pycache__"):
+            shutil.copytree(path, folder / path.relative_to(REPOSITORY), dirs_exist_ok=True)
         # The default study's results are none of this one's.
         shutil.rmtree(folder / "reports", ignore_errors=True)
         (folder / "dvc.lock").unlink(missing_ok=True)
         values = yaml.safe_load(TINY.read_text())
         del values["datasets"]["toy_limited"], values["variants"]["released_focal_gmu"]
         values["evaluation"]["contrasts"] = {}
-        self.write_params(values)
-        self.run(sys.executable, "-m", "rarenodes", "pipeline")
-        self.run("git", "init", "--quiet")
-        self.run("git", "add", "--all")
+        clone.write_params(values)
+        clone.write_pipeline()
+        clone.git("init", "--quiet")
+        clone.git("add", "--all")
         identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-        self.run("git", *identity, "commit", "--quiet", "--message", "start")
+        clone.git(*identity, "commit", "--quiet", "--message", "start")
+        return clone
 
     @staticmethod
     def _git_files() -> list[str]:
@@ -58,25 +78,38 @@ class Clone:
     def params(self) -> dict:
         return yaml.safe_load((self.folder / "params.yaml").read_text())
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder / "src"),
-            "OMP_NUM_THREADS": "1",
-        }
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        if check and done.returncode:
-            raise AssertionError(
-                f"{' '.join(command)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-            )
-        return done
+    @contextmanager
+    def as_here(self) -> Iterator[None]:
+        """In the clone's folder, where Python finds the clone's library and its programs."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+            patch.setenv("PYTHONPATH", str(self.folder / "src"))
+            patch.setenv("OMP_NUM_THREADS", "1")
+            yield
+
+    def write_pipeline(self) -> None:
+        """What `python -m rarenodes pipeline` does there."""
+        with self.as_here(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "LIBRARY", self.folder / "src" / "rarenodes")
+            patch.setattr(pipeline, "NOTEBOOKS", self.folder / "notebooks")
+            pipeline.write_pipeline(Study("params.yaml"))
+
+    def git(self, *arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def repro(self, *arguments: str, fails: bool = False) -> str:
+        """Run stages by DVC's command; what was printed."""
+        with self.as_here():
+            done = subprocess.run(["dvc", "repro", *arguments], capture_output=True, text=True)
+        printed = done.stdout + done.stderr
+        assert bool(done.returncode) == fails, printed[-3000:]
+        return printed
+
+    @contextmanager
+    def dvc(self) -> Iterator[Repo]:
+        with self.as_here(), Repo() as repo:
+            yield repo
 
     def bytes_of_results(self) -> dict[str, str]:
         paths = [self.folder / "dvc.lock", *sorted((self.folder / "reports").rglob("*.*"))]
@@ -87,14 +120,34 @@ class Clone:
         }
 
     def stages_to_run(self, *targets: str) -> set[str]:
-        dry = self.run("dvc", "repro", "--dry", *targets).stdout
-        return {line.split("'")[1] for line in dry.splitlines() if line.startswith("Running stage")}
+        with self.dvc() as repo:
+            return {stage.name for stage in repo.reproduce(list(targets) or None, dry=True)}
+
+    @contextmanager
+    def edited(self, path: str, old: str, new: str) -> Iterator[None]:
+        """While a file has another text at one place; the pipeline is that of the file before."""
+        original = (self.folder / path).read_text()
+        assert original.count(old) == 1, old
+        (self.folder / path).write_text(original.replace(old, new))
+        try:
+            yield
+        finally:
+            (self.folder / path).write_text(original)
+
+    @contextmanager
+    def with_params(self, values: dict) -> Iterator[None]:
+        original = self.params()
+        self.write_params(values)
+        try:
+            yield
+        finally:
+            self.write_params(original)
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Clone:
-    clone = Clone(tmp_path_factory.mktemp("clone"))
-    clone.run("dvc", "repro")
+    clone = Clone.made(tmp_path_factory.mktemp("clone"))
+    clone.repro()
     return clone
 
 
@@ -126,24 +179,34 @@ def test_executed_notebooks_show_no_paths_and_no_times(clone):
 
 def test_unchanged_study_is_up_to_date(clone):
     assert clone.stages_to_run() == set()
-    assert "up to date" in clone.run("dvc", "status").stdout
+    with clone.dvc() as repo:
+        assert repo.status() == {}
 
 
-def test_forced_run_gives_the_same_bytes(clone):
+def test_every_stage_run_again_gives_the_same_bytes(clone):
+    # One training of the two; DVC then finds every output, cached ones too, as its lock has it.
     before = clone.bytes_of_results()
-    clone.run("dvc", "repro", "--force")
+    with clone.as_here():
+        study = Study("params.yaml")
+        for stage, *items in (
+            ("prepare", "toy"),
+            ("train", "toy", "weighted_binary"),
+            ("score", "toy"),
+            ("scores",),
+            ("evaluate", "toy"),
+            ("compare",),
+        ):
+            run_stage(study, stage, dict(zip(STAGES[stage].items, items, strict=True)))
     assert clone.bytes_of_results() == before
+    with clone.dvc() as repo:
+        assert repo.status() == {}
 
 
 def test_editing_a_variant_reruns_that_variant_and_what_depends_on_it(clone):
-    original = clone.params()
     edited = clone.params()
     edited["variants"]["weighted_binary"]["weights"]["floor"] = 0.5
-    clone.write_params(edited)
-    try:
+    with clone.with_params(edited):
         stages = clone.stages_to_run()
-    finally:
-        clone.write_params(original)
     assert stages == {
         "train@toy-weighted_binary",
         "score@toy",
@@ -186,24 +249,23 @@ def test_the_long_table_has_every_score_of_every_seed(clone):
     assert by_seed.mean() == pytest.approx(shown, rel=1e-5)
 
 
+# Where a shell would run it: as it stands, in double quotes or in single ones.
+NAME = "x; touch PWNED #$(touch PWNED)' && touch PWNED && '"
+
+
 @pytest.mark.parametrize("group", ["datasets", "variants"])
 def test_a_name_reaches_no_shell(clone, group):
-    original = clone.params()
     edited = clone.params()
-    for name in ("x; touch PWNED #", "$(touch PWNED)", "x' && touch PWNED && '"):
-        edited[group] = {name: next(iter(original[group].values())), **original[group]}
-        clone.write_params(edited)
-        try:
-            failed = clone.run("dvc", "repro", check=False)
-        finally:
-            clone.write_params(original)
-        assert failed.returncode != 0
-        assert not list(clone.folder.rglob("PWNED*"))
-        assert "expected a name of letters, digits, _ and -" in failed.stdout + failed.stderr
+    edited[group] = {NAME: next(iter(edited[group].values())), **edited[group]}
+    with clone.with_params(edited):
+        printed = clone.repro(fails=True)
+    assert not list(clone.folder.rglob("PWNED*"))
+    assert "expected a name of letters, digits, _ and -" in printed
 
 
 def test_metrics_can_be_compared(clone):
-    shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
+    with clone.dvc() as repo:
+        shown = repo.metrics.show()
     (metrics,) = shown[""]["data"].values()
     assert set(metrics["data"]) == {"mcm", "weighted_binary"}
 
@@ -214,15 +276,10 @@ def test_failing_stage_leaves_earlier_results(clone):
         return {path: path.read_bytes() for path in paths if path.is_file()}
 
     before = clone.bytes_of_results(), files()
-    notebook = clone.folder / "notebooks" / "02_train.ipynb"
-    original = notebook.read_text()
-    notebook.write_text(original.replace("results = train(", "1 / 0; results = train("))
-    try:
-        failed = clone.run("dvc", "repro", check=False)
-    finally:
-        notebook.write_text(original)
-    assert failed.returncode != 0
-    assert "ZeroDivisionError" in failed.stdout + failed.stderr
+    # The kernel starts, and has imported nothing yet.
+    with clone.edited("notebooks/02_train.ipynb", '"import logging', '"1 / 0; import logging'):
+        printed = clone.repro(fails=True)
+    assert "ZeroDivisionError" in printed
     left = {path for path in files() if ".failed." in path.name}
     assert len(left) == 1
     assert {p: b for p, b in files().items() if p not in left} == before[1]
@@ -231,19 +288,14 @@ def test_failing_stage_leaves_earlier_results(clone):
 
 
 def test_bad_parameters_stop_a_stage_before_it_starts(clone):
-    original = clone.params()
     edited = clone.params()
     edited["evaluation"]["baseline"] = "mmc"
-    clone.write_params(edited)
-    try:
-        failed = clone.run("dvc", "repro", check=False)
-    finally:
-        clone.write_params(original)
-    assert failed.returncode != 0
-    assert "did you mean 'mcm'?" in failed.stdout + failed.stderr
+    with clone.with_params(edited):
+        printed = clone.repro("--single-item", "compare", fails=True)
+    assert "did you mean 'mcm'?" in printed
 
 
-def with_own_data(clone: Clone) -> Path:
+def use_own_data(clone: Clone) -> Path:
     """Make the clone's study one of a table of texts; the path of the table."""
     table = clone.folder / "data" / "own.csv"
     rows = [f"{animal} number {i},{animal}" for i in range(30) for animal in ("cat", "dog")]
@@ -257,13 +309,16 @@ def with_own_data(clone: Clone) -> Path:
 
 
 def test_editing_a_file_of_own_data_prepares_it_anew(tmp_path):
-    clone = Clone(tmp_path)
-    table = with_own_data(clone)
-    overlooked = clone.run("dvc", "repro", "prepare@own", check=False)
-    assert overlooked.returncode != 0
-    assert "run `python -m rarenodes pipeline`" in overlooked.stdout + overlooked.stderr
-    clone.run(sys.executable, "-m", "rarenodes", "pipeline")
-    clone.run("dvc", "repro", "prepare@own")
-    assert "prepare@own" not in clone.stages_to_run("prepare@own")
-    table.write_text(table.read_text().replace("cat number 3,cat", "cat number 3,dog"))
+    clone = Clone.made(tmp_path)
+    table = use_own_data(clone)
+    assert "run `python -m rarenodes pipeline`" in clone.repro("prepare@own", fails=True)
+    clone.write_pipeline()
     assert "prepare@own" in clone.stages_to_run("prepare@own")
+    # As the stage leaves it, but for its notebook.
+    with clone.as_here():
+        run_without_notebook(Study("params.yaml"), "prepare", {"dataset": "own"})
+    with clone.dvc() as repo:
+        repo.commit("prepare@own", force=True)
+    assert clone.stages_to_run("prepare@own") == set()
+    table.write_text(table.read_text().replace("cat number 3,cat", "cat number 3,dog"))
+    assert clone.stages_to_run("prepare@own") == {"prepare@own"}

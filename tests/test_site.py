@@ -195,7 +195,7 @@ def test_a_link_to_a_missing_file_is_told_and_its_words_stay(tmp_path):
     library.mkdir(parents=True)
     (library / "__init__.py").write_text("")
     (repository / "README.md").write_text("# N\n## What came out\n[gone](reports/gone.ipynb)\n")
-    for name in ("data/README.md", "REPRODUCIBILITY.md", "site/examples.md"):
+    for name in ("CLAIMS.md", "data/README.md", "REPRODUCIBILITY.md", "site/examples.md"):
         (repository / name).write_text("# T\n")
     site = Site(repository, tmp_path / "sources")
     site.assemble()

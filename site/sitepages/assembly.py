@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from sitepages import interface, notebooks
+from sitepages import interface, notebooks, rare_nodes
 from sitepages.markdown import data_rows, fenced, raised, relinked, sections, slug
 
 # Longer tables can be had as files.
@@ -13,6 +13,7 @@ MAX_ROWS = 120
 # The README's section on the start page, below what stands before all sections.
 FINDINGS = "What came out"
 CHECKLIST = "REPRODUCIBILITY.md"
+CLAIMS = "CLAIMS.md"
 # Files that are shown as pages of code; others that are linked to can be had as they are.
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json"}
 
@@ -61,7 +62,7 @@ class Site:
         for readme in self._found(".", "studies/*/README.md"):
             self._study(readme.parent / "reports", self._read(readme))
         self._library()
-        for path in ("data/README.md", CHECKLIST):
+        for path in (CLAIMS, "data/README.md", CHECKLIST):
             self._write(PurePosixPath(path), self._read(PurePosixPath(path)))
 
     def notebooks(self, reports: PurePosixPath) -> list[PurePosixPath]:
@@ -95,7 +96,10 @@ class Site:
         trees = [
             toctree("How to", guide),
             toctree("Results", [str(home).removesuffix(".md") for home in homes]),
-            toctree("Data and method", ["data/README", CHECKLIST.removesuffix(".md")]),
+            toctree(
+                "Data and method",
+                [CLAIMS.removesuffix(".md"), "data/README", CHECKLIST.removesuffix(".md")],
+            ),
             toctree("Library", ["api/index", "api/examples"]),
         ]
         text = f"{parts['']}\n## {FINDINGS}\n{parts[FINDINGS]}"
@@ -111,6 +115,11 @@ class Site:
         for path in self._found(reports, "**/*.md"):
             if path.parent not in self._homes or path.parent == reports:
                 entries.append((self._text(path), path))
+        for table in self._found(reports, f"**/tables/{rare_nodes.FILE}"):
+            about = notebooks.label(table.parent.parent)
+            page = table.parent.with_name("rare_nodes.md")
+            self._write(page, rare_nodes.page(self.repository / table, about))
+            entries.append((f"{about} · rare nodes", page))
         for folder, page in self._homes.items():
             if reports in folder.parents:
                 self._tables(folder)
@@ -208,7 +217,12 @@ class Site:
 
     def _is_page(self, path: PurePosixPath) -> bool:
         """Whether a file is shown at its own place; for a section's page, whether there is one."""
-        if path in self._homes.values() or str(path) in ("index.md", "data/README.md", CHECKLIST):
+        if path in self._homes.values() or str(path) in (
+            "index.md",
+            "data/README.md",
+            CLAIMS,
+            CHECKLIST,
+        ):
             return True
         if path.parent == PurePosixPath(".") and path.suffix == ".md":
             return self._section(path.stem) == path

@@ -122,6 +122,8 @@ def test_a_pair_of_files_gets_its_valid_part_from_train(small):
         "test": 2,
     }
     assert dataset.split["test"].tolist() == [2, 3]
+    again = load_dataset("enron", small(pair), options={"valid_fraction": 0.5})
+    assert again.checksum() == dataset.checksum()
 
 
 @pytest.mark.parametrize(
@@ -229,4 +231,3 @@ def test_enron_is_a_pair(monkeypatch):
     dataset = load_real("enron", monkeypatch)
     assert [len(dataset.split[p]) for p in ("train", "valid", "test")] == [840, 148, 660]
     assert len(dataset.hierarchy) == 57
-    assert dataset.checksum() == load_real("enron", monkeypatch).checksum()

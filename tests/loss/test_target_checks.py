@@ -124,3 +124,10 @@ def test_an_empty_batch_and_a_wrong_number_of_nodes():
         ValueError, match=r"^targets must be \[batch, 7 nodes\], found shape \(7,\)$"
     ):
         check_targets(torch.zeros(7), DAG)
+
+
+def test_while_a_loss_is_traced_the_same_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    check_targets(TARGETS, DAG)
+    with pytest.raises(ValueError, match=f"^{re.escape(NOT_CLOSED)}$"):
+        check_targets(with_value(1, "B", 0), DAG)

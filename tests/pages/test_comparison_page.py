@@ -57,6 +57,12 @@ def test_values_by_hand():
     assert values["ranked_same"] == [["focal"], []]
     assert values["tuned_f1_better"] == [[], None]  # not compared on `two`
     assert values["across_reason"] == REASON
+    of_weighted = values["of"]["weighted"]["ranked"]
+    assert [row["score"] for row in of_weighted] == [0.6, 0.7]
+    assert [row["verdict"] for row in of_weighted] == ["worse", "unclear"]
+    assert of_weighted[0]["difference"] == pytest.approx(-0.1)
+    assert values["of"]["weighted"]["tuned_f1"][1] == {}  # not compared on `two`
+    assert values["of"]["mcm"]["ranked"] == [{"score": 0.7}, {"score": 0.7}]
 
 
 def test_the_opening_says_so_in_five_sentences_or_fewer():
@@ -162,3 +168,69 @@ def test_nodes_without_training_positives_that_are_found_all_the_same():
     assert "a variant finds 2.0 % of these at most" in render(
         "scale_opening", scale_values(finds(0.02), OVERALL)
     )
+
+
+# --- what is said of the paper's claims ----------------------------------------------------------
+
+
+def claim_values() -> dict:
+    """The hand-made differences, with one variant named as the paper's; counts for `found`."""
+    renamed = differences().replace({"weighted": "weighted_binary"})
+    half = renamed[renamed["at"] == "tuned"].assign(at="half")
+    table = pd.concat([renamed, half], ignore_index=True)
+    found = pd.DataFrame(
+        {
+            "dataset": ["one"], "variant": ["weighted_binary"], "recall": [0.8],
+            "baseline_recall": [0.4], "ratio": [2.0], "lower": [0.3], "upper": [0.5],
+            "verdict": ["better"], "positives": [30.0], "hits": [16.0], "baseline_hits": [4.0],
+            "false": [80.0], "baseline_false": [6.0],
+        }
+    )  # fmt: skip
+    one = table[table["dataset"] == "one"]
+    return comparison_values(one, "mcm", 0.05) | {"tables": {"found": found}, "seeds": 5}
+
+
+def test_a_claim_of_recall_comes_with_counts_and_ranking():
+    text = render("claim_recall", claim_values())
+    assert "1 of 1 find clearly more rare nodes at 0.5 than `mcm`, 0 of 1 clearly fewer" in text
+    assert "0 of 1 rank them clearly better, 1 of 1 clearly worse" in text
+    row = text.splitlines()[-1]
+    assert "0.400 → 0.800 (×2.0), clearly higher" in row
+    assert "4.0 → 16.0 of 30 | 6.0 → 80.0" in row
+    assert "−0.100 [−0.200, −0.050], clearly lower" in row
+    assert "focal" not in row  # no variant of the paper's by that name
+
+
+def test_a_claim_of_f1_says_where_thresholds_are_tuned():
+    values = claim_values()
+    values["of"] = {
+        variant: {**scores, "all_ranked": scores["ranked"]}
+        for variant, scores in values["of"].items()
+    }
+    text = render("claim_f1", values)
+    assert "clearly higher with 0 of 1 of the paper's treatments" in text
+    assert "0.480 → 0.500" in text.splitlines()[-1]
+    assert "with a threshold tuned on validation data for each" in text
+    for scores in values["of"].values():
+        scores["tuned_f1"] = [{}]
+    assert "thresholds cannot be tuned here" in render("claim_f1", values)
+
+
+def test_what_helps_shows_the_ranking_of_every_variant():
+    lines = render("helps", comparison_values(differences(), "mcm", 0.05)).splitlines()
+    assert lines[0] == "| variant | one | two |"
+    assert lines[2] == "| `mcm` | 0.700 | 0.700 |"
+    assert lines[3] == "| `weighted` | 0.600 [−0.200, −0.050] ▼ | 0.700 [−0.100, +0.100] |"
+    assert lines[4].endswith("| 0.900 [+0.200, +0.400] ▲ |")
+
+
+def test_a_survey_shows_means_over_seeds():
+    rows = [
+        ("mcm", 0, 0.1), ("mcm", 1, 0.3), ("focal_bbma", 0, 0.5), ("focal_bbma", 1, 0.5),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["variant", "seed", "score"])
+    table = table.assign(measure="macro_recall", nodes="rare", at="half")
+    lines = render("survey_uncertainties", {"table": table}).splitlines()
+    assert lines[2].startswith("| mcm | 0.200 ± 0.141 | – |")
+    assert lines[3].startswith("| focal_bbma | 0.500 ± 0.000 |")
+    assert len(lines) == 4

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rarenodes.inference.verdict import Rule
-from rarenodes.stages.compare import across_or_reason, main_table
+from rarenodes.stages.compare import across_or_reason, found_table, main_table
 from rarenodes.study.params import EvaluationSettings
 
 SETTINGS = EvaluationSettings(baseline="mcm", rule=Rule(level=0.05))
@@ -38,6 +38,21 @@ def test_contrasts_are_no_rows_of_the_main_table():
     table = main_table(differences(), "mcm", ["mcm", "focal"])
     # Not 0.300 [-0.600, -0.400] *, the difference from `weighted`.
     assert table["recall of rare nodes at 0.5"][1] == "0.300 [-0.200, -0.050] *"
+
+
+def test_found_has_counts_beside_recalls():
+    rows = [
+        ("1–5", "mcm", 10, 1, 2), ("6–10", "mcm", 20, 3, 4), (">50", "mcm", 90, 80, 9),
+        ("1–5", "weighted", 10, 4, 30), ("6–10", "weighted", 20, 12, 50),
+    ]  # fmt: skip
+    counted = ["rarity", "variant", "positives", "hits_half", "false_half"]
+    by_rarity = pd.DataFrame(rows, columns=counted).assign(dataset="toy")
+    chosen = differences().query("variant == 'weighted'")
+    (row,) = found_table(chosen, by_rarity, "mcm").to_dict("records")
+    assert (row["dataset"], row["variant"], row["verdict"]) == ("toy", "weighted", "better")
+    assert (row["recall"], row["baseline_recall"], row["ratio"]) == (0.8, 0.4, 2.0)
+    assert (row["positives"], row["hits"], row["baseline_hits"]) == (30, 16, 4)
+    assert (row["false"], row["baseline_false"]) == (80, 6)
 
 
 def on_data_sets(steps: list[float]) -> pd.DataFrame:

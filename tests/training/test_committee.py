@@ -10,16 +10,15 @@ from scipy import sparse
 from strategies import hierarchies
 
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.scores.metrics import average_precision
 from rarenodes.settings import SettingsError
 from rarenodes.training.committee import (
     CommitteeSettings,
     choose_weights,
     combine,
-    leave_one_out,
     members_first,
     pairwise_diversity,
     traces_of,
+    weights_without,
 )
 
 # Order of nodes: r, a, b.
@@ -343,45 +342,9 @@ def test_precisions_that_rise_and_fall_together():
     assert len(pairwise_diversity({**members, "z": members["x"]}, targets)) == 3
 
 
-def test_what_each_member_adds_by_hand():
-    targets = np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0]])
-    good = np.array([[0.9, 0.8, 0.1], [0.8, 0.2, 0.7], [0.3, 0.3, 0.2]])
-    bad = np.array([[0.9, 0.1, 0.6], [0.8, 0.2, 0.1], [0.9, 0.3, 0.2]])
-    table = leave_one_out(
-        {"good": good, "bad": bad},
-        targets,
-        np.array([1.0, 0.0]),
-        "arithmetic",
-        np.array([60, 3, 3]),
-        FORK,
-    )
-    precisions = {
-        name: average_precision(member, targets) for name, member in [("g", good), ("b", bad)]
-    }
-    assert precisions["g"].tolist() == [1, 1, 1]
-    rows = {(row["member"], row["rarity"]): row for row in table.to_dict("records")}
-    assert list(rows) == [(m, r) for m in ("good", "bad") for r in ("all", "1–5", ">50")]
-    # Without the only member that counts the other one decides alone.
-    row = rows["good", "1–5"]
-    assert (row["nodes"], row["with_member"]) == (2, 1)
-    assert row["without_member"] == pytest.approx(precisions["b"][1:].mean())
-    assert row["gain"] == pytest.approx(1 - precisions["b"][1:].mean())
-    assert all(rows["bad", r]["gain"] == 0 for r in ("all", "1–5", ">50"))
-
-
 def test_the_others_keep_their_proportions():
-    rng, targets = made(nodes=3)
-    raw = [noisy(rng, targets, s) for s in (1.0, 1.5, 2.0)]
-    members = {
-        name: FORK.max_over_descendants(torch.from_numpy(p)).numpy()
-        for name, p in zip("xyz", raw, strict=True)
-    }
-    traces = traces_of(np.array([0.1, 0.05, 0.05]), [False, True, True])
-    table = leave_one_out(
-        members, targets, np.array([0.5, 0.3, 0.2]), "geometric", np.full(3, 20), FORK, None, traces
-    )
-    rest = combine(
-        [members["y"], members["z"]], np.array([0.6, 0.4]), "geometric", FORK, traces=traces[1:]
-    )
-    found = table.query("member == 'x' and rarity == 'all'").without_member.item()
-    assert found == pytest.approx(average_precision(rest, targets).mean())
+    np.testing.assert_allclose(weights_without(np.array([0.5, 0.3, 0.2]), 0), [0.6, 0.4])
+    np.testing.assert_allclose(weights_without(np.array([0.5, 0.3, 0.2]), 2), [0.625, 0.375])
+    # Without the only member that counts the others count alike: here at the second node alone.
+    by_node = np.array([[0.5, 1.0], [0.5, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(weights_without(by_node, 0), [[1.0, 0.5], [0.0, 0.5]])

@@ -1,7 +1,11 @@
 """What is wrong or worth knowing about a folder of images and its table; see `table_findings`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from scipy import sparse
 
 from rarenodes.datasets.edge_lists import read_named_hierarchy
 from rarenodes.datasets.encoders.efficientnet import WIDTH
@@ -12,6 +16,7 @@ from rarenodes.datasets.label_findings import (
     TableReport,
     known_labels,
     note_counts,
+    note_half_way,
     note_reversed,
     note_shape,
     note_steps,
@@ -23,6 +28,7 @@ from rarenodes.datasets.label_paths import hierarchy_of_paths
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table_files import Table, read_table
 from rarenodes.datasets.table_labels import labels_of, unknown_column
+from rarenodes.loss.hierarchy import Hierarchy
 
 
 def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> TableReport:
@@ -65,6 +71,7 @@ def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> Ta
     known = known_labels(report, table, options, labels, named.hierarchy, edges)
     if options.hierarchy is not None:
         note_reversed(report, edges, known, named.hierarchy)
+    note_half_way(report, table, options, known, named.hierarchy)
     parts = parts_noted(report, table, options)
     _same(report, table, looked, parts)
     kept = [row for row, seen in enumerate(looked) if isinstance(seen, Seen)]
@@ -72,8 +79,23 @@ def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> Ta
     if any(known):
         parts = None if parts is None else [parts[row] for row in kept]
         groups = same_content([looked[row] for row in kept])
-        note_counts(report, options, known, parts, named.hierarchy, sampling, groups)
+        _counts(report, options, known, parts, named.hierarchy, sampling, groups)
     return report
+
+
+def _counts(
+    report: TableReport,
+    options: ImagesOptions,
+    labels: Sequence[Sequence[str]],
+    parts: Sequence[str] | None,
+    everything: Hierarchy,
+    sampling: Sampling,
+    groups: Int[np.ndarray, " examples"],
+) -> None:
+    def draw(targets: sparse.csr_array) -> Mapping[str, np.ndarray]:
+        return sampling.split_groups(groups, targets, options)
+
+    note_counts(report, options, labels, parts, everything, draw, "random")
 
 
 def _columns(report: TableReport, table: Table, options: ImagesOptions) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,9 @@ from rarenodes.datasets.dataset import SPLITS
 from rarenodes.datasets.edge_lists import NamedHierarchy
 from rarenodes.datasets.files import FileFault, brief, short
 from rarenodes.datasets.label_paths import BETWEEN
-from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table_files import Table
-from rarenodes.datasets.table_labels import LabelOptions, labels_in
-from rarenodes.datasets.targets import closed_targets, frequent_nodes
+from rarenodes.datasets.table_labels import LabelOptions, labels_in, rows_of_parts
+from rarenodes.datasets.targets import closed_targets, frequent_nodes, half_way
 from rarenodes.loss.hierarchy import Hierarchy
 
 # So many names or columns are listed; the rest are counted.
@@ -90,7 +89,10 @@ def note_shape(report: TableReport, path: Path, named: NamedHierarchy) -> None:
         for node, parents in zip(hierarchy.nodes, hierarchy.parents, strict=True)
         if len(parents) > 1
     ]
-    if several:
+    if several and named.names:
+        # Identifiers beside names are given with care: several parents are meant.
+        report.add("note", f"{path}: {len(several)} nodes have several parents: {several[0]}")
+    elif several:
         report.add(
             "warning",
             f"{path}: {len(several)} names stand in two places: {'; '.join(several[:3])}"
@@ -197,6 +199,30 @@ def note_reversed(
         )
 
 
+def note_half_way(
+    report: TableReport,
+    table: Table,
+    options: LabelOptions,
+    labels: Sequence[Sequence[str]],
+    hierarchy: Hierarchy,
+) -> None:
+    """Labels with nodes below them: meant, or the one name of two things."""
+    ends = half_way(closed_targets(labels, hierarchy), hierarchy)
+    counts = Counter({hierarchy.nodes[node]: int(ends[node]) for node in np.flatnonzero(ends)})
+    if counts:
+        most = [f"{short(name)} ({count})" for name, count in counts.most_common(3)]
+        mend = (
+            ""
+            if options.hierarchy is None
+            else ": if one is the name of two things, write labels as whole paths"
+        )
+        report.add(
+            "note",
+            f"{table.path}, column {short(options.labels)}: {sum(counts.values())} labels stop above "
+            f"the bottom of the hierarchy, at {', '.join(most)}{more(counts, 3)}{mend}",
+        )
+
+
 def parts_noted(report: TableReport, table: Table, options: LabelOptions) -> list[str] | None:
     """The part that every row says it is in; None where that is unknown."""
     if options.split is None or options.split not in table.columns:
@@ -229,25 +255,31 @@ def note_counts(
     labels: Sequence[Sequence[str]],
     parts: Sequence[str] | None,
     everything: Hierarchy,
-    sampling: Sampling,
-    groups: Int[np.ndarray, " examples"] | None = None,
-) -> None:
+    draw: Callable[[sparse.csr_array], Mapping[str, np.ndarray]],
+    kind: str,
+) -> Int[np.ndarray, " nodes"] | None:
     """How many examples of how many nodes there would be, and how rare the nodes are.
 
-    Examples of one of the `groups` stay on one side of a random split.
+    Args:
+        report: takes the findings.
+        options: columns, and what is left out.
+        labels: of every example.
+        parts: of every example; None where the split is drawn.
+        everything: the hierarchy of all nodes.
+        draw: the split, given `[examples, nodes]` of the nodes that are kept.
+        kind: what a split that is drawn is called.
+
+    Returns:
+        Training examples of every node that is kept; None where no data set can be made.
+
     """
     targets = closed_targets(labels, everything)
     try:
         targets, hierarchy = frequent_nodes(targets, everything, options.min_count)
-        if parts is not None:
-            split = {part: np.flatnonzero(np.array(parts) == part) for part in SPLITS}
-        elif groups is None:
-            split = sampling.split(len(labels), options)
-        else:
-            split = sampling.split_groups(groups, targets, options)
+        split = draw(targets) if parts is None else rows_of_parts(parts)
     except ValueError as fault:
         report.add("error", brief(fault))
-        return
+        return None
     report.hierarchy = hierarchy
     report.training_examples = len(split["train"])
     report.validation_examples = len(split["valid"])
@@ -262,9 +294,11 @@ def note_counts(
         "note",
         f"{len(labels)} examples: "
         + ", ".join(f"{len(rows)} {part}" for part, rows in split.items())
-        + ("" if parts is not None else " (a random split)"),
+        + ("" if parts is not None else f" (a {kind} split)"),
     )
-    report.findings += nodes_without_examples(hierarchy, _positives(targets, split["train"]))
+    positives = _positives(targets, split["train"])
+    report.findings += nodes_without_examples(hierarchy, positives)
+    return positives
 
 
 def nodes_without_examples(
@@ -298,6 +332,6 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(short(name) for name in names[:LISTED]) + more(names, LISTED)
 
 
-def more(items: Sequence[object], listed: int) -> str:
+def more(items: Sized, listed: int) -> str:
     """How many there are beyond those that are listed."""
     return f" and {len(items) - listed} more" if len(items) > listed else ""

@@ -20,7 +20,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.files import short
 from rarenodes.datasets.matrices import read_features
 from rarenodes.datasets.raw_files import sha256
-from rarenodes.datasets.sampling import Sampling
+from rarenodes.datasets.sampling import Sampling, StratifiedOptions
 from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
 from rarenodes.datasets.table_labels import (
     LabelOptions,
@@ -48,8 +48,10 @@ MISSING = frozenset(
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
 
-class TableOptions(LabelOptions, TextOptions):
+class TableOptions(LabelOptions, StratifiedOptions, TextOptions):
     """Where the own data lie, and what their columns mean: see `LabelOptions`, and here for features.
+
+    Without a column of parts the split is random, and `stratified` gives every node its share of each.
 
     Attributes:
         text: column of texts. If given, texts are the only features; those with the same words
@@ -67,6 +69,15 @@ class TableOptions(LabelOptions, TextOptions):
     matrix: str | None = None
     features: list[str] | None = Field(None, min_length=1)
     categories: list[str] = Field([])
+
+    @model_validator(mode="after")
+    def _split_in_one_way(self):
+        if self.split is not None and self.stratified:
+            raise ValueError(
+                f"stratified: true, but the column {self.split!r} of the option split says which part "
+                "an example is in: leave one of the two out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _give_every_column_one_meaning(self):
@@ -136,7 +147,7 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
         closed_targets(labels, named.hierarchy), named.hierarchy, options.min_count
     )
     split = (
-        sampling.split(len(labels), options)
+        sampling.split_examples(targets, options)
         if parts is None
         else sampling.limit(rows_of_parts(parts))
     )
@@ -203,8 +214,25 @@ def open_table(options: TableOptions, root: Path) -> Table:
 def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
-        if column is not None and not table.has(column):
-            raise unknown_column(table, column)
+        if column is not None:
+            check_column(table, column, options)
+
+
+def check_column(table: Table, column: str, options: TableOptions) -> None:
+    """Refuse a column that an option names and that cannot be meant.
+
+    Raises:
+        SettingsError: the table does not have it.
+        TableError: it is one place of the lists of labels.
+
+    """
+    if not table.has(column):
+        raise unknown_column(table, column)
+    if column in table.vectors.get(options.labels, ()):
+        raise TableError(
+            f"{table.path}: the column {short(column)} is a part of {short(options.labels)}, the "
+            "option labels, and would give the answer away: remove it from features and categories"
+        )
 
 
 def _merged_parts(

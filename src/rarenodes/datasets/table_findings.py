@@ -3,11 +3,12 @@
 Making a data set stops at the first fault; this goes on, so that all can be mended at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from rarenodes.datasets.edge_lists import NamedHierarchy, read_named_hierarchy
 from rarenodes.datasets.files import FileFault, short
@@ -16,6 +17,7 @@ from rarenodes.datasets.label_findings import (
     known_labels,
     listed,
     note_counts,
+    note_half_way,
     note_reversed,
     note_shape,
     note_steps,
@@ -28,6 +30,7 @@ from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import (
     MISSING,
     TableOptions,
+    check_column,
     column_of_features,
     names_of_features,
     open_table,
@@ -35,6 +38,8 @@ from rarenodes.datasets.table import (
 from rarenodes.datasets.table_files import Table
 from rarenodes.datasets.table_labels import labels_in, labels_of, unknown_column
 from rarenodes.datasets.text import merge_duplicates, words
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.settings import SettingsError
 
 # A column whose cells have on average more words is probably one of texts.
 WORDS_OF_A_TEXT = 3
@@ -80,12 +85,13 @@ def _columns(
     meanings = [f"{meaning} {short(name)}" for meaning, name in wanted.items() if name is not None]
     for meaning, name in wanted.items():
         if name is not None and not table.has(name):
-            guess = _labels_column(table, options, named) if meaning == "labels" else None
-            hint = "" if guess is None else f"; {short(guess)} holds names of nodes: set the option"
+            hint = _hint(table, options, named, meaning)
             report.add("error", f"{unknown_column(table, name)}{hint}")
     for name in [*(options.features or []), *options.categories]:
-        if not table.has(name):
-            report.add("error", str(unknown_column(table, name)))
+        try:
+            check_column(table, name, options)
+        except (SettingsError, FileFault) as fault:
+            report.add("error", str(fault))
     told = options.features or options.text is not None or options.matrix is not None
     guessed = "" if told else ", features guessed"
     report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}{guessed}")
@@ -96,6 +102,14 @@ def _columns(
             report.add("note", f"{table.path}: columns that are not used: {listed(unused)}")
     else:
         _features(report, table, options)
+
+
+def _hint(table: Table, options: TableOptions, named: NamedHierarchy | None, meaning: str) -> str:
+    """What to do where the column of a meaning is not there, beyond writing its name right."""
+    if meaning == "split":
+        return "; without the option split the split is random"
+    guess = _labels_column(table, options, named) if meaning == "labels" else None
+    return "" if guess is None else f"; {short(guess)} holds names of nodes: set the option"
 
 
 def _labels_column(table: Table, options: TableOptions, named: NamedHierarchy | None) -> str | None:
@@ -168,13 +182,14 @@ def _examples(
         note_reversed(report, edges, known, named.hierarchy)
     if not any(known):
         return
+    note_half_way(report, table, options, known, named.hierarchy)
     parts = parts_noted(report, table, options)
     _duplicates(report, table, options, parts)
     if options.text is not None and options.text in table.columns:
         known, parts = _merged(report, table, options, known, parts)
     if not any(known):
         return
-    note_counts(report, options, known, parts, named.hierarchy, sampling)
+    _counts(report, options, known, parts, named.hierarchy, sampling)
 
 
 def _duplicates(
@@ -255,3 +270,21 @@ def _merged(
                 first.setdefault(example, part)
         parts = [first[example] for example in range(len(merged.texts))]
     return [sorted(names) for names in merged.labels], parts
+
+
+def _counts(
+    report: TableReport,
+    options: TableOptions,
+    labels: Sequence[Sequence[str]],
+    parts: Sequence[str] | None,
+    everything: Hierarchy,
+    sampling: Sampling,
+) -> None:
+    def draw(targets: sparse.csr_array) -> Mapping[str, np.ndarray]:
+        return sampling.split_examples(targets, options)
+
+    kind = "stratified" if options.stratified else "random"
+    positives = note_counts(report, options, labels, parts, everything, draw, kind)
+    could = parts is None and not options.stratified
+    if could and positives is not None and (positives == 0).any():
+        report.add("note", "the option stratified gives every node a training example where it can")

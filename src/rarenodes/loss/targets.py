@@ -33,7 +33,6 @@ def check_batch(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> None:
     check_targets(targets, hierarchy)
 
 
-@torch.compiler.disable
 def check_targets(targets: Tensor, hierarchy: Hierarchy) -> None:
     """Refuse targets that are not 0 or 1, or not ancestor-closed.
 
@@ -48,6 +47,14 @@ def check_targets(targets: Tensor, hierarchy: Hierarchy) -> None:
         ValueError: another shape, or the first example at fault, with a node of it.
 
     """
+    if torch.compiler.is_compiling():
+        # Nothing to trace. As a decorator it would load the tracer, for seconds, in every process.
+        torch.compiler.disable(_refuse_faults)(targets, hierarchy)
+    else:
+        _refuse_faults(targets, hierarchy)
+
+
+def _refuse_faults(targets: Tensor, hierarchy: Hierarchy) -> None:
     if targets.ndim != 2 or targets.shape[1] != len(hierarchy):
         raise ValueError(
             f"targets must be [batch, {len(hierarchy)} nodes], found shape {tuple(targets.shape)}"

@@ -24,6 +24,9 @@ SPOKEN_OF: Mapping[str, Key] = {
 }
 
 
+_OF_VARIANT = ["score", "difference", "lower", "upper", "verdict"]
+
+
 def comparison_values(
     differences: pd.DataFrame, baseline: str, level: float, across_reason: str | None = None
 ) -> dict[str, Any]:
@@ -42,7 +45,9 @@ def comparison_values(
         `x_best`, the variant that is better by most, None where none is, with `x_best_off`, the
         baseline's score, `x_best_on` and `x_best_difference`. `found_best_ranked` is the
         difference in ranking of the variant `found_best`, with `_lower`, `_upper`, `_verdict`.
-        All None where a score was not compared.
+        All None where a score was not compared. `of` has for each variant and each such name a list
+        with an entry per data set: `score`, `difference` from the baseline, `lower`, `upper` and
+        `verdict`; the baseline's has a score alone.
 
     """
     against = differences[differences["baseline"] == baseline]
@@ -54,6 +59,7 @@ def comparison_values(
         "variants": list(dict.fromkeys(against["variant"])),
         "level": level,
         "across_reason": across_reason,
+        "of": _by_variant(against, baseline, data_sets),
         **{name: [of[name] for of in by_dataset] for name in (by_dataset or [{}])[0]},
     }
 
@@ -80,6 +86,26 @@ def _on_one(part: pd.DataFrame) -> dict[str, Any]:
     return values | {
         f"found_best_ranked_{what}": _of(row, what) for what in ("lower", "upper", "verdict")
     }
+
+
+def _by_variant(
+    against: pd.DataFrame, baseline: str, data_sets: list[str]
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name, key in SPOKEN_OF.items():
+        rows = at_key(against, key).set_index(["variant", "dataset"])
+        for variant in dict.fromkeys(against["variant"]):
+            found.setdefault(variant, {})[name] = [
+                rows.loc[(variant, data), _OF_VARIANT].to_dict()
+                if (variant, data) in rows.index
+                else {}
+                for data in data_sets
+            ]
+        scores = rows.groupby("dataset")["baseline_score"].first()
+        found.setdefault(baseline, {})[name] = [
+            {"score": float(scores[data])} if data in scores.index else {} for data in data_sets
+        ]
+    return found
 
 
 def _of(row: pd.Series | None, name: str) -> Any:

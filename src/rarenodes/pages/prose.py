@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 from jinja2 import (
     Environment,
@@ -96,6 +95,8 @@ def refresh(path: Path) -> list[str]:
         return new
 
     if path.suffix == ".ipynb":
+        import nbformat  # takes seconds, and no results need it
+
         notebook = nbformat.read(path, as_version=4)
         for number, cell in _prose(notebook):
             cell.source = renewed(f"cell {number} line ", cell.source)
@@ -117,6 +118,8 @@ def check(path: Path) -> list[str]:
     """
     parts = [("", path.read_text())]
     if path.suffix == ".ipynb":
+        import nbformat
+
         notebook = nbformat.read(path, as_version=4)
         parts = [(f"cell {number} line ", cell.source) for number, cell in _prose(notebook)]
     faults = []

@@ -36,6 +36,13 @@ def with_node_scores(nodes: pd.DataFrame) -> pd.DataFrame:
     return scored
 
 
+_COUNTS = {
+    "test_positives": "positives",
+    "true_positives_half": "hits_half",
+    "false_positives_half": "false_half",
+}
+
+
 def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Macro scores of each variant by a property of nodes, over nodes with test positives.
 
@@ -45,7 +52,9 @@ def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         A row per group and variant: number of nodes, and for every score of `NODE_SCORES` the
-        mean over seeds of the macro score, and `<score>_spread`, its standard deviation.
+        mean over seeds of the macro score, and `<score>_spread`, its standard deviation. `positives`
+        are pairs of a test example and a node of the group that hold; `hits_half` and `false_half`
+        of these, and of all other pairs, are predicted at 0.5: means over seeds.
 
     """
     rows = []
@@ -55,7 +64,11 @@ def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         mean = macro.groupby(group).mean()
         spread = macro.groupby(group).std(ddof=1).add_suffix("_spread")
         size = scored.groupby(group)["node"].nunique().rename("nodes")
-        rows.append(pd.concat([size, mean, spread], axis=1).assign(variant=variant).reset_index())
+        counts = scored.groupby([group, "seed"])[list(_COUNTS)].sum().groupby(group).mean()
+        counts = counts.rename(columns=_COUNTS)
+        rows.append(
+            pd.concat([size, mean, spread, counts], axis=1).assign(variant=variant).reset_index()
+        )
     result = pd.concat(rows, ignore_index=True)
     if group == "rarity":
         result[group] = pd.Categorical(result[group], RARITY_BINS, ordered=True)
@@ -63,7 +76,8 @@ def scores_by(group: str, nodes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     result = result.sort_values(
         [group, "variant"], key=lambda c: c.map(order) if c.name == "variant" else c
     )
-    return result[[group, "variant", "nodes", *NODE_SCORES, *(f"{s}_spread" for s in NODE_SCORES)]]
+    spreads = (f"{score}_spread" for score in NODE_SCORES)
+    return result[[group, "variant", "nodes", *NODE_SCORES, *spreads, *_COUNTS.values()]]
 
 
 def seed_summary(seeds: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -82,6 +96,27 @@ def mean_and_spread(mean: float, spread: float, digits: int = 3) -> str:
         return "–"
     text = f"{mean:.{digits}f}"
     return text if np.isnan(spread) else f"{text} ± {spread:.{digits}f}"
+
+
+def compared_scores(long: pd.DataFrame) -> pd.DataFrame:
+    """The scores by which variants are compared, for reading.
+
+    Args:
+        long: columns `dataset`, `variant`, `seed`, and those of `rarenodes.scores.long`.
+
+    Returns:
+        A row per data set and variant, mean ± standard deviation over seeds; a dash where a score
+        does not exist, such as those of rare nodes where there are none.
+
+    """
+    runs = long.set_index(["measure", "nodes", "at", "dataset", "variant"])["score"]
+    found = runs.groupby(level=list(range(5)), sort=False).agg(["mean", "std"])
+    table = long[["dataset", "variant"]].drop_duplicates(ignore_index=True)
+    for score in shown("compared"):
+        keys = [(*score.key, *row) for row in table[["dataset", "variant"]].to_numpy()]
+        cells = [found.loc[key] if key in found.index else (np.nan, np.nan) for key in keys]
+        table[score.label] = [mean_and_spread(*cell) for cell in cells]
+    return table.rename(columns={"dataset": "data set"})
 
 
 def findable(table: pd.DataFrame, found: Sequence[str]) -> tuple[pd.DataFrame, int]:
@@ -249,6 +284,28 @@ def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
         "macro_recall_rare": "macro recall, rare nodes",
     }
     return matched.set_index("variant").rename(columns=names).round(3)
+
+
+def members_table(members: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """What each member of each committee adds to average precision, with intervals.
+
+    Args:
+        members: as `rarenodes.stages.committee_members.what_members_add` makes it.
+        confidence: of the intervals.
+
+    """
+    nodes = {"with_positives": "nodes with positives", "rare": "rare nodes"}
+    gain = [
+        f"{row.gain:+.3f} ({row.lower:+.3f} to {row.upper:+.3f})" for row in members.itertuples()
+    ]
+    shown = members.assign(nodes=members["nodes"].map(nodes), interval=gain)
+    shown = shown[["committee", "member", "nodes", "weight", "score", "without", "interval"]]
+    names = {
+        "score": "average precision",
+        "without": "without the member",
+        "interval": f"what it adds ({confidence:.0%} interval)",
+    }
+    return shown.rename(columns=names).round(3).set_index(["committee", "member", "nodes"])
 
 
 def reach_table(reached: pd.DataFrame, at: str) -> pd.DataFrame:

@@ -120,6 +120,7 @@ def _cost(
             members=training.members,
             batch_size=min(training.batch_size, rows),
             networks=1 if training.ensemble == "dropout" else training.members,
+            sparse=study.variant(variant).sparse is not None,
         )
         try:
             device = choose_device(training.device)
@@ -168,8 +169,9 @@ def _time(
         longest = max(seconds, key=lambda variant: seconds[variant])
         yield Finding(
             "note",
-            f"{runs} trainings of networks take at least {in_words(sum(seconds.values()))} on this "
-            f"machine, one after the other, by a few steps of each size; longest: {longest}, "
+            f"{runs} training{'s' * (runs > 1)} of networks: at least "
+            f"{in_words(sum(seconds.values()))} on this machine, one after the other, by a few steps "
+            f"of each size; longest: {longest}, "
             f"{in_words(seconds[longest])}; other kinds of variants and what resampling adds come on "
             "top",
         )

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.scores.metrics import rarity_bin
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
-from rarenodes.training.committee import choose_weights, traces_of
+from rarenodes.training.committee import choose_weights, traces_of, weights_without
 from rarenodes.training.committee import combine as mean_of
 
 # Families that say 0 of a node which they have not seen near by.
@@ -67,6 +68,45 @@ def _combined(
     results = Results(history, np.stack(test), np.stack(valid) if held_out else None)
     results.save(folder)
     return results
+
+
+def mean_without(
+    study: Study, dataset: Dataset, name: str, variant: str, member: str
+) -> Float[np.ndarray, "seeds examples nodes"]:
+    """What a committee would predict on the test part without one of its members.
+
+    The others keep the proportions of their weights; where they have none, they count alike.
+
+    Args:
+        study: whose committee has been combined.
+        dataset: the prepared data set.
+        name: of the data set.
+        variant: the committee.
+        member: who is left out.
+
+    """
+    settings = study.variant(variant).committee
+    place = settings.members.index(member)
+    kept = [other for other in settings.members if other != member]
+    positives = dataset.counts("train")[dataset.evaluated]
+    predictions = [_results(study, name, other, {}) for other in kept]
+    traces = _traces(study, dataset, kept) if settings.mean == "geometric" else None
+    test = []
+    for seed, table in Results.load(study.results(name, variant)).history.groupby("seed"):
+        weights = weights_without(_weights_of(table, settings.members, positives), place)
+        members = [_of_seed(results, int(seed))[1] for results in predictions]
+        test.append(
+            mean_of(members, weights, settings.mean, dataset.hierarchy, dataset.evaluated, traces)
+        )
+    return np.stack(test)
+
+
+def _weights_of(table: pd.DataFrame, members: list[str], positives: np.ndarray) -> np.ndarray:
+    """The weights that `_weight_table` wrote down."""
+    weights = table.pivot(index="member", columns="rarity", values="weight").loc[members]
+    if list(weights.columns) == ["all"]:
+        return weights["all"].to_numpy()
+    return weights[list(np.asarray(rarity_bin(positives), dtype=str))].to_numpy()
 
 
 def _results(study: Study, name: str, member: str, made: dict[str, Results]) -> Results:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rarenodes.inference.significance import across_data_sets
-from rarenodes.pages.comparison import comparison_values
+from rarenodes.pages.comparison import at_key, comparison_values
 from rarenodes.pages.prose import write_values
 from rarenodes.pages.tables import write_table
 from rarenodes.randomness import numpy_stream
-from rarenodes.scores.catalogue import labels
+from rarenodes.scores.catalogue import RARE, RARE_BINS, labels
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import EvaluationSettings, Study
 
@@ -25,6 +26,8 @@ class Comparison:
         main: a row per variant and data set: each compared score with the interval of its
             difference from the baseline.
         differences: the evaluations' differences, with a column `dataset`.
+        found: a row per data set and variant: rare nodes found at 0.5, as a score and in counts, see
+            `found_table`.
         across: signed-rank tests with the data set as the unit; where there are too few for any
             outcome to be significant, a description without tests.
         values: what prose may say of it, by name.
@@ -33,6 +36,7 @@ class Comparison:
 
     main: pd.DataFrame
     differences: pd.DataFrame
+    found: pd.DataFrame
     across: pd.DataFrame
     values: Mapping[str, Any]
 
@@ -59,17 +63,12 @@ def compare_datasets(study: Study) -> Comparison:
         raise SettingsError(
             f"{study.params_file}: variants: a comparison needs at least two, found one"
         )
-    tables = []
-    for name in study.parameters.datasets:
-        path = study.reports("evaluate", name) / "tables" / "differences.csv"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: run the stage evaluate@{name} first")
-        tables.append(pd.read_csv(path).assign(dataset=name))
-    differences = pd.concat(tables, ignore_index=True)
+    differences = _of_all(study, "differences")
     across, reason = across_or_reason(differences, settings, study.parameters.seed)
     return Comparison(
         main=main_table(differences, settings.baseline, list(study.variants)),
         differences=differences,
+        found=found_table(differences, _of_all(study, "by_rarity"), settings.baseline),
         across=across,
         values={
             **comparison_values(differences, settings.baseline, settings.rule.level, reason),
@@ -83,6 +82,63 @@ def compare_datasets(study: Study) -> Comparison:
             ],
         },
     )
+
+
+def _of_all(study: Study, table: str) -> pd.DataFrame:
+    """A table of every data set's evaluation."""
+    tables = []
+    for name in study.parameters.datasets:
+        path = study.reports("evaluate", name) / "tables" / f"{table}.csv"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: run the stage evaluate@{name} first")
+        tables.append(pd.read_csv(path).assign(dataset=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def found_table(differences: pd.DataFrame, by_rarity: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """How many positives of rare nodes are predicted at 0.5, beside the macro recall.
+
+    A ratio of small recalls says little without the counts behind it.
+
+    Args:
+        differences: of all data sets.
+        by_rarity: scores and counts by rarity, of all data sets.
+        baseline: what variants are compared with.
+
+    Returns:
+        A row per data set and variant other than the baseline: macro `recall` of rare nodes and the
+        `baseline_recall`, their `ratio` (NaN where the baseline finds nothing), `lower` and `upper`
+        of the difference, its `verdict`; `positives` of rare nodes in the test part, how many are
+        `hits` and `baseline_hits`, and how many pairs that do not hold are predicted, `false` and
+        `baseline_false` (means over seeds).
+
+    """
+    rare = by_rarity[by_rarity["rarity"].isin(RARE_BINS)]
+    counts = rare.groupby(["dataset", "variant"])[["positives", "hits_half", "false_half"]].sum()
+    against = at_key(
+        differences[differences["baseline"] == baseline], ("macro_recall", RARE, "half")
+    )
+    rows = []
+    for row in against.itertuples():
+        own, other = counts.loc[(row.dataset, row.variant)], counts.loc[(row.dataset, baseline)]
+        rows.append(
+            {
+                "dataset": row.dataset,
+                "variant": row.variant,
+                "recall": row.score,
+                "baseline_recall": row.baseline_score,
+                "ratio": row.score / row.baseline_score if row.baseline_score > 0 else np.nan,
+                "lower": row.lower,
+                "upper": row.upper,
+                "verdict": row.verdict,
+                "positives": float(own["positives"]),
+                "hits": own["hits_half"],
+                "baseline_hits": other["hits_half"],
+                "false": own["false_half"],
+                "baseline_false": other["false_half"],
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def main_table(differences: pd.DataFrame, baseline: str, variants: Sequence[str]) -> pd.DataFrame:

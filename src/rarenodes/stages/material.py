@@ -1,11 +1,12 @@
 """What variants on one data set are compared from: predictions, scores, and the bootstrap's draws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
@@ -24,11 +25,14 @@ from rarenodes.scores.catalogue import RARE, RARE_BINS
 from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
 from rarenodes.scores.run_tables import HALF
 from rarenodes.settings import SettingsError
+from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.stages.score import ScoreTables
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 
 Column = tuple[str, str]  # measure, nodes
+# Elements of a draw, replicates × test examples, above which variants are scored side by side.
+WORTH_A_PROCESS = 500_000
 Thresholds = float | Sequence[float | Float[np.ndarray, " nodes"]]
 
 
@@ -115,16 +119,19 @@ class Material:
     @cached_property
     def half(self) -> dict[str, BootstrapScores]:
         """Scores at 0.5, and those that need no threshold, by variant."""
-        return {variant: self.scored(variant, HALF, ranking=True) for variant in self.test}
+        return self.scored_side_by_side(
+            {variant: (predicted, HALF) for variant, predicted in self.test.items()}, ranking=True
+        )
 
     @cached_property
     def tuned(self) -> dict[str, BootstrapScores]:
         """Scores at thresholds tuned on validation data, by variant that has them."""
-        return {
-            variant: self.scored(variant, self.tuned_thresholds(variant))
-            for variant in self.test
+        tuned = {
+            variant: (predicted, self.tuned_thresholds(variant))
+            for variant, predicted in self.test.items()
             if not self.tables.nodes[variant]["threshold_tuned"].isna().any()
         }
+        return self.scored_side_by_side(tuned, ranking=False)
 
     def tuned_thresholds(self, variant: str) -> list[Float[np.ndarray, " nodes"]]:
         """For each seed the evaluated nodes' thresholds."""
@@ -134,6 +141,21 @@ class Material:
     def scored(self, variant: str, threshold: Thresholds, ranking: bool = False) -> BootstrapScores:
         """Scores of a variant, as measured and in every replicate."""
         return self.scores_of(self.test[variant], threshold, ranking)
+
+    def scored_side_by_side(
+        self,
+        predictions: Mapping[str, tuple[Float[np.ndarray, "seeds examples nodes"], Thresholds]],
+        ranking: bool,
+    ) -> dict[str, BootstrapScores]:
+        """Scores of some predictions at their thresholds, in several processes where it is worth it."""
+        shared = (self.targets, self.examples, self.groups, ranking, ranking and self.pooled)
+        calls = [(*given, *shared) for given in predictions.values()]
+        at_once = processes() if self.examples.size > WORTH_A_PROCESS else 1
+        scores = side_by_side(_scores_alone, calls, at_once, f"{self.name} bootstrap")
+        return {
+            name: replace(of_one, weights=self.examples)
+            for name, of_one in zip(predictions, scores, strict=True)
+        }
 
     def scores_of(
         self,
@@ -190,6 +212,29 @@ class Material:
             confidence=self.confidence,
             deterministic=self.deterministic & set(chosen),
         )
+
+
+def _scores_alone(
+    probabilities: Float[np.ndarray, "seeds examples nodes"],
+    threshold: Thresholds,
+    targets: sparse.csr_array,
+    examples: Float[np.ndarray, "replicates examples"],
+    groups: Mapping[str, Bool[np.ndarray, " nodes"]],
+    ranking: bool,
+    pooled: bool,
+) -> BootstrapScores:
+    """Scores without the draw that they are of, which is large, and which the caller has."""
+    torch.set_num_threads(1)
+    scores = bootstrap_scores(
+        probabilities,
+        targets,
+        examples,
+        threshold=threshold,
+        groups=groups,
+        ranking=ranking,
+        pooled_ranking=pooled,
+    )
+    return replace(scores, weights=examples[:, :0])
 
 
 def _rarity_groups(dataset: Dataset, counted_in: Sequence[str]) -> dict[str, np.ndarray]:

@@ -102,7 +102,9 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.train", "train"),
         inputs=(_PREPARED,),
         params=("seed", "training", "datasets.{dataset}", "variants.{variant}"),
-        library=(_DATASET, _ENCODERS, "loss", "stages/train.py", "training"),
+        library=(
+            _DATASET, _ENCODERS, "loss", "side_by_side.py", "stages/train.py", "training",
+        ),
         outputs={_RESULTS: "cache"},
     ),
     "combine": Stage(
@@ -147,9 +149,9 @@ STAGES: Mapping[str, Stage] = {
         inputs=(_PREPARED, "results/{dataset}", "combined/{dataset}", "scores/{dataset}"),
         params=("seed", "datasets.{dataset}", "training", "variants", "evaluation"),
         library=(
-            _DATASET, "inference", "loss/hierarchy.py", "pages", "scores", "stages/evaluate.py",
-            "stages/material.py",
-            "stages/score.py",
+            _DATASET, "inference", "loss/hierarchy.py", "pages", "scores", "side_by_side.py",
+            "stages/combine.py", "stages/committee_members.py", "stages/evaluate.py",
+            "stages/material.py", "stages/score.py", "training/committee.py",
         ),
         outputs={
             "reports/evaluate/{dataset}/03_evaluate.ipynb": "git",
@@ -179,7 +181,7 @@ STAGES: Mapping[str, Stage] = {
         inputs=("{data}/processed", "results", "scores"),
         params=("seed", "datasets", "variants", "training", "evaluation", "audit"),
         library=(
-            "datasets", "inference", "loss", "pages", "scores", "stages/audit",
+            "datasets", "inference", "loss", "pages", "scores", "side_by_side.py", "stages/audit",
             "stages/material.py", "stages/score.py", "training",
         ),
         outputs={"reports/audit": "git"},

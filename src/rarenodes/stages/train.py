@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +14,51 @@ import torch
 from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.scores.computed import ComputedScores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
-from rarenodes.scores.stored import StoredScores
+from rarenodes.scores.stored import BlockedScores, StoredScores
+from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results
 from rarenodes.training.encoders import network_inputs
 from rarenodes.training.forest import fit_forest
 from rarenodes.training.linear import fit_linear
-from rarenodes.training.loop import Streams, prediction_dropout, train_ensemble
+from rarenodes.training.loop import (
+    Streams,
+    Trained,
+    choose_device,
+    prediction_dropout,
+    train_ensemble,
+)
 from rarenodes.training.neighbours import fit_neighbours
 from rarenodes.training.variants import build_loss, resampled
 
+# Seconds of a run above which the runs after it are trained in processes of their own.
+WORTH_A_PROCESS = 6.0
 # What a trained model predicts for a part of the split: `[some examples, nodes]`, batch by batch.
 Predict = Callable[[str], Iterable[Float[np.ndarray, "batch nodes"]]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, as far as it is asked for predictions.
+
+    Attributes:
+        predict: probabilities of a part of the split, batch by batch.
+        computed: the same, worked out some nodes at a time; None where that would cost more.
+
+    """
+
+    predict: Predict
+    computed: Callable[[str], ComputedScores] | None = None
 
 
 def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     """Train every seed of a variant on a prepared data set; store what it predicts in `folder`.
 
     An interrupted run goes on from its last checkpoint; `discard_checkpoints` when the results are
-    safe. Probabilities that are not kept are scored at once, from files, so that memory does not
+    safe. Runs of networks that take more than seconds are trained side by side, as many as the cores
+    have room for. Probabilities that are not kept are scored at once, from files, so that memory does not
     grow with examples × nodes. Wall times go to `scratch/run_log.csv`, which is no result.
     """
     dataset = Dataset.load(study.prepared(name))
@@ -41,13 +67,17 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     fit = _FITS[settings.family]
     kept: list[Predictions] = []
     scored, histories = [], []
+    seconds: dict[int, float] = {}
     for seed in range(study.seeds(name, variant)):
         started = time.monotonic()
-        predict, history = fit(study, dataset, name, variant, seed, folder)
-        _note_wall_time(study, name, variant, seed, time.monotonic() - started)
+        fitted, history = fit(study, dataset, name, variant, seed, folder)
+        seconds.setdefault(seed, time.monotonic() - started)
+        _note_wall_time(study, name, variant, seed, seconds[seed])
+        if seed == 0 and settings.family == "network" and seconds[0] > WORTH_A_PROCESS:
+            seconds |= _train_ahead(study, name, variant)
         histories.append(history.assign(seed=seed))
         with ExitStack() as files:
-            predictions = _predictions(dataset, training, predict, files, study.folder / "scratch")
+            predictions = _predictions(dataset, training, fitted, files, study.folder / "scratch")
             if training.keep_probabilities:
                 kept.append(predictions)
             else:
@@ -61,6 +91,31 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     return results
 
 
+def _train_ahead(study: Study, name: str, variant: str) -> dict[int, float]:
+    """Train the runs after the first side by side, up to their last checkpoints.
+
+    Whoever goes on from these has nothing left to train. Returns the seconds that each run took.
+    """
+    training = study.training(name, variant)
+    at_once = processes(training.threads) if choose_device(training.device) == "cpu" else 1
+    seeds = range(1, study.seeds(name, variant))
+    if min(at_once, len(seeds)) <= 1:
+        return {}
+    runs = [(study.params_file, name, variant, seed) for seed in seeds]
+    about = f"{name} {variant}"
+    return dict(zip(seeds, side_by_side(_train_to_checkpoint, runs, at_once, about), strict=True))
+
+
+def _train_to_checkpoint(params_file: Path, name: str, variant: str, seed: int) -> float:
+    """Train one run in a process of its own; the seconds it took."""
+    started = time.monotonic()
+    study = Study(params_file)
+    torch.set_num_threads(study.training(name, variant).threads)
+    dataset = Dataset.load(study.prepared(name))
+    _trained_networks(study, dataset, name, variant, seed)
+    return time.monotonic() - started
+
+
 def discard_checkpoints(study: Study, name: str, variant: str) -> None:
     """Remove the checkpoints of runs whose results are stored."""
     dataset = Dataset.load(study.prepared(name))
@@ -70,17 +125,10 @@ def discard_checkpoints(study: Study, name: str, variant: str) -> None:
 
 def _train_networks(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predict, pd.DataFrame]:
+) -> tuple[Fitted, pd.DataFrame]:
     settings, training = study.variant(variant), study.training(name, variant)
+    trained = _trained_networks(study, dataset, name, variant, seed)
     streams = Streams(study.parameters.seed, name, variant, seed)
-    examples = resampled(settings, dataset, training.fit_on, streams.resampling())
-    trained = train_ensemble(
-        examples,
-        build_loss(settings, examples, training.fit_on),
-        training,
-        streams,
-        study.checkpoint(dataset, name, variant, seed),
-    )
     if training.keep_ensembles:
         trained.ensemble.save(folder / f"ensemble-{seed}")
     device = str(trained.ensemble.weights[0].device)
@@ -91,32 +139,61 @@ def _train_networks(
         for batch in trained.ensemble.predictions(features, dataset.hierarchy, dropout=dropout):
             yield batch.cpu().numpy()
 
-    return predict, trained.history
+    def computed(part: str) -> ComputedScores:
+        with torch.no_grad():
+            features = torch.from_numpy(dataset.features[dataset.split[part]])
+            hidden = trained.ensemble.hidden(features)
+        return ComputedScores(
+            hidden,
+            trained.ensemble.rows(),
+            dataset.hierarchy,
+            dataset.evaluated,
+            trained.ensemble.output.constant,
+        )
+
+    return Fitted(predict, computed if settings.sparse is not None else None), trained.history
+
+
+def _trained_networks(
+    study: Study, dataset: Dataset, name: str, variant: str, seed: int
+) -> Trained:
+    settings, training = study.variant(variant), study.training(name, variant)
+    streams = Streams(study.parameters.seed, name, variant, seed)
+    examples = resampled(settings, dataset, training.fit_on, streams.resampling())
+    return train_ensemble(
+        examples,
+        build_loss(settings, examples, training.fit_on),
+        training,
+        streams,
+        study.checkpoint(dataset, name, variant, seed),
+    )
 
 
 def _fit_forest(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predict, pd.DataFrame]:
+) -> tuple[Fitted, pd.DataFrame]:
     settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
     forest = fit_forest(examples, settings.forest, training.fit_on, streams.forest())
     history = pd.DataFrame(columns=["epoch", "train_loss"])
-    return lambda part: [forest.predict(dataset.features[dataset.split[part]])], history
+    return Fitted(lambda part: [forest.predict(dataset.features[dataset.split[part]])]), history
 
 
 def _fit_by_examples(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predict, pd.DataFrame]:
+) -> tuple[Fitted, pd.DataFrame]:
     settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
-    if settings.family == "neighbours":
-        model = fit_neighbours(examples, settings.neighbours, training.fit_on)
-    else:
-        model = fit_linear(examples, settings.linear, training.fit_on)
     history = pd.DataFrame(columns=["epoch", "train_loss"])
-    return lambda part: [model.predict(dataset.features[dataset.split[part]])], history
+    if settings.family == "neighbours":
+        found = fit_neighbours(examples, settings.neighbours, training.fit_on)
+        return Fitted(
+            lambda part: found.predictions(dataset.features[dataset.split[part]])
+        ), history
+    model = fit_linear(examples, settings.linear, training.fit_on)
+    return Fitted(lambda part: [model.predict(dataset.features[dataset.split[part]])]), history
 
 
 _FITS = {
@@ -128,13 +205,15 @@ _FITS = {
 
 
 def _predictions(
-    dataset: Dataset, training: TrainingSettings, predict: Predict, files: ExitStack, scratch: Path
+    dataset: Dataset, training: TrainingSettings, fitted: Fitted, files: ExitStack, scratch: Path
 ) -> Predictions:
     """Predictions for the evaluated nodes, on validation data only where these are held out."""
     nodes = int(dataset.evaluated.sum())
 
-    def predicted(part: str) -> np.ndarray | StoredScores:
-        batches = (batch[:, dataset.evaluated] for batch in predict(part))
+    def predicted(part: str) -> np.ndarray | BlockedScores:
+        if fitted.computed is not None and not training.keep_probabilities:
+            return fitted.computed(part)
+        batches = (batch[:, dataset.evaluated] for batch in fitted.predict(part))
         if training.keep_probabilities:
             return np.ascontiguousarray(np.concatenate(list(batches)))
         file = files.enter_context(tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
@@ -157,7 +236,8 @@ def _scored(
     study: Study, dataset: Dataset, variant: str, predictions: Predictions
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     nodes = node_table(dataset, study.parameters.evaluation.rarity_counted_in)
-    return score_run(dataset, predictions, nodes, study.variant(variant).threshold)
+    per, numbers = study.variant(variant).threshold, study.parameters.evaluation.precision_at
+    return score_run(dataset, predictions, nodes, per, numbers)
 
 
 def _tables(runs: list[tuple[pd.DataFrame, dict[str, float]]]) -> dict[str, pd.DataFrame]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from scipy import sparse
 from scipy.stats import rankdata
@@ -381,69 +381,24 @@ def pairwise_diversity(
     return pd.DataFrame(rows)
 
 
-def leave_one_out(
-    members: Mapping[str, Probabilities],
-    targets: Targets,
-    weights: Weights,
-    how: str,
-    train_positives: Num[np.ndarray, " nodes"],
-    hierarchy: Hierarchy,
-    evaluated: Bool[np.ndarray, " all_nodes"] | None = None,
-    traces: Float[np.ndarray, "members nodes"] | None = None,
-) -> pd.DataFrame:
-    """What each member adds: the committee's average precision with it and without it.
+def weights_without(
+    weights: Weights, member: int
+) -> Float[np.ndarray, " others"] | Float[np.ndarray, "others nodes"]:
+    """The weights of a committee's other members once one has left.
 
-    The others keep the proportions of their weights; where they have none, they count alike.
+    They keep their proportions; where none of them had a weight, they count alike.
 
     Args:
-        members: probabilities `[examples, nodes]` by name, at least two.
-        targets: 0/1, same shape.
-        weights: as in `combine`.
-        how: as in `combine`.
-        train_positives: training examples of each node, `[nodes]`, for its bin.
-        hierarchy: as in `combine`.
-        evaluated: as in `combine`.
-        traces: as in `combine`.
+        weights: as in `combine`, of at least two members.
+        member: the place of the one that leaves.
 
     Returns:
-        A row for each member and each bin of rarity, and `all` of them: `member`, `rarity`, `nodes`
-        with positives there, mean average precision `with_member` and `without_member`, and the
-        `gain`, their difference. Bins without such nodes are left out.
+        The same without its row; of sum 1 over members.
 
     """
-    names, predictions = list(members), list(members.values())
-    weights = _checked_weights(predictions, weights)
-
-    def precision(kept: list[int], weights: np.ndarray) -> np.ndarray:
-        some = None if traces is None else traces[kept]
-        chosen = [predictions[m] for m in kept]
-        return average_precision(combine(chosen, weights, how, hierarchy, evaluated, some), targets)
-
-    whole = precision(list(range(len(names))), weights)
-    bins = np.asarray(rarity_bin(np.asarray(train_positives)))
-    rows = []
-    for member, name in enumerate(names):
-        kept = [m for m in range(len(names)) if m != member]
-        left = weights[kept]
-        total = left.sum(axis=0)
-        rest = np.where(total > 0, left / np.where(total > 0, total, 1), 1 / len(kept))
-        without = precision(kept, rest)
-        for rarity in ("all", *RARITY_BINS):
-            here = np.isfinite(whole) & (
-                np.ones(len(bins), bool) if rarity == "all" else bins == rarity
-            )
-            if here.any():
-                rows.append(
-                    {
-                        "member": name,
-                        "rarity": rarity,
-                        "nodes": int(here.sum()),
-                        "with_member": whole[here].mean(),
-                        "without_member": without[here].mean(),
-                        "gain": whole[here].mean() - without[here].mean(),
-                    }
-                )
-    return pd.DataFrame(rows)
+    left = np.delete(weights, member, axis=0)
+    total = left.sum(axis=0)
+    return np.where(total > 0, left / np.where(total > 0, total, 1), 1 / len(left))
 
 
 def _found(scores: Probabilities, targets: np.ndarray) -> np.ndarray:

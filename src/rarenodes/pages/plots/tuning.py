@@ -46,7 +46,12 @@ def epochs_by_rarity(search: pd.DataFrame, chosen: pd.DataFrame, variants: Seque
             axis.set_xlabel("epochs")
         for axis in axes[:, 0]:
             axis.set_ylabel("average precision")
-        axes[0, 0].legend(title="training positives", fontsize=7, title_fontsize=7)
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            title="training positives",
+            loc="outside lower center",
+            ncols=len(RARITY_BINS),
+        )
     return figure
 
 
@@ -132,9 +137,13 @@ def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure,
 
 
 def _ticks(axis: Axes, values: pd.Series) -> None:
-    """A logarithmic axis with a tick at every value that was tried."""
+    """A logarithmic axis with a tick at every value that was tried, named where there is room."""
     tried = np.sort(values.unique())
+    named: list[float] = []
+    for value in tried:
+        if not named or value >= 1.4 * named[-1]:
+            named.append(value)
     axis.set_xscale("log")
-    axis.set_xticks(tried, [f"{value:g}" for value in tried])
+    axis.set_xticks(tried, [f"{value:g}" if value in named else "" for value in tried])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_minor_formatter(NullFormatter())
