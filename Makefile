@@ -8,10 +8,10 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey tuning test lint format bench pages site clean
+.PHONY: help install repro audit scale survey tuning images images-all test lint format bench pages site clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(INSTALLED)  ## Make .venv with the pinned requirements
 
@@ -28,7 +28,7 @@ repro: $(INSTALLED)  ## Rebuild every result of the default study
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
 	cd studies/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-scale: $(INSTALLED)  ## Train on all of ICD-10-CM: about half an hour
+scale: $(INSTALLED)  ## Train on all of ICD-10-CM: two hours or more
 	cd studies/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
@@ -36,6 +36,12 @@ survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
 
 tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
 	cd studies/tuning && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+images: $(INSTALLED)  ## Weak encoders, little data: a slice in minutes
+	cd studies/images_slice && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+images-all: $(INSTALLED)  ## All encoders, shares of the data and variants: a day
+	cd studies/images && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

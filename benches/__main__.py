@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benches import loss, report, sparse, step, training
+from benches import loss, napkinxc, report, sparse, step, training
 from benches.timing import machine
 
 BENCHES: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     "memory": lambda options: loss.memory(),
     "steps": lambda options: step.steps(options.turns),
     "sparse": lambda options: sparse.sparse(),
+    "napkinxc": lambda options: napkinxc.napkinxc(),
     "cellcycle": lambda options: training.cellcycle(),
     "icd10cm": lambda options: training.icd10cm(),
 }

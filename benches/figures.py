@@ -45,6 +45,26 @@ def against_size(sizes: pd.DataFrame, memory: pd.DataFrame) -> Figure:
     return figure
 
 
+def of_sparse(sparse: pd.DataFrame) -> Figure:
+    """Seconds an epoch against the number of nodes, dense and of active nodes; time an active node."""
+    with style():
+        figure, (epochs, nodes) = plt.subplots(1, 2, figsize=(7, 3))
+        for column, label, look in (
+            ("dense_epoch_seconds", "all nodes", {"color": GREY, "marker": "s", "linestyle": ":"}),
+            ("epoch_seconds", "active nodes", {"color": BLUE, "marker": "o"}),
+        ):
+            row = sparse.dropna(subset=[column])
+            epochs.plot(row["nodes"], row[column], label=label, markersize=5, **look)
+        epochs.set(xscale="log", yscale="log", xlabel="nodes", ylabel="seconds an epoch")
+        epochs.legend(fontsize=8)
+        nodes.plot(
+            sparse["nodes"], sparse["us_per_active_node"], color=BLUE, marker="o", markersize=5
+        )
+        nodes.set(xscale="log", xlabel="nodes", ylabel="µs an active node and example")
+        nodes.set_ylim(0, None)
+    return figure
+
+
 def of_shapes(shapes: pd.DataFrame) -> Figure:
     """Time a node and example for shallow and deep hierarchies."""
     names = list(dict.fromkeys(shapes["hierarchy"]))

@@ -25,7 +25,7 @@ from rarenodes.training.sparse_layer import RowAdam
 from rarenodes.training.sparse_training import SparseTraining
 
 REPOSITORY = Path(__file__).parents[1]
-SIZES = (5_000, 20_000, 100_000)
+SIZES = (5_000, 20_000, 100_000, 1_000_000)
 # Children of every inner node; so an example has 10 active nodes a level of its path, and the root.
 FAN_OUT = 10
 EXAMPLES, FEATURES, HIDDEN, BATCH = 20_000, 64, 256, 256

@@ -21,7 +21,7 @@ from rarenodes.study.params import Study
 from rarenodes.study.results import Results
 
 REPOSITORY = Path(__file__).parents[1]
-SCALE = REPOSITORY / "benchmark" / "scale" / "params.yaml"
+SCALE = REPOSITORY / "studies" / "scale" / "params.yaml"
 MCM = {"mcm": {"about": "C-HMCNN's max-constraint loss, unweighted"}}
 
 # The paper's network and number of epochs. Batch size and learning rate chosen on the validation part,

@@ -99,7 +99,15 @@ def tables() -> dict[str, pd.DataFrame]:
         "shapes": pd.DataFrame(_rows("chain", 10, loss.KERNEL)),
         "memory": pd.DataFrame(_rows("tree", 10, loss.KERNEL)).assign(nodes=5_000, tensors=1.25),
         "steps": steps,
-        "sparse": pd.DataFrame({"nodes": [500], "active": [39.5], "epoch_seconds": [0.25]}),
+        "sparse": pd.DataFrame(
+            {
+                "nodes": [500],
+                "active": [39.5],
+                "epoch_seconds": [0.25],
+                "us_per_active_node": [0.5],
+                "dense_epoch_seconds": [1.5],
+            }
+        ),
         "cellcycle": pd.DataFrame(
             {"seed": [0, 1], "seconds": [9.0, 11.0], "au_prc": [0.251, 0.26]}
         ),
@@ -144,7 +152,7 @@ def test_the_report_has_all_tables_and_figures(tables, tmp_path):
     page = (tmp_path / "README.md").read_text()
     assert "processor some." in page
     assert "|     500 |     39.5 |            0.25 |" in page
-    for figure in ("sizes", "shapes", "steps"):
+    for figure in ("sizes", "shapes", "sparse", "steps"):
         assert f"(figures/{figure}.svg)" in page
         assert (tmp_path / "figures" / f"{figure}.svg").exists()
     for name in tables:

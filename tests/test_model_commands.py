@@ -55,12 +55,30 @@ def test_check_opens_the_files_of_own_data(own, capsys):
     assert all(line.startswith("note: ") for line in lines[1:])
     assert any("a tree of 11 nodes and 10 edges" in line for line in lines)
     assert any("MiB of memory (conditional)" in line for line in lines)
-    assert sum("1 trainings of networks take at least " in line for line in lines) == 7
+    assert sum("1 training of networks: at least " in line for line in lines) == 7
     assert call(own, "check", "arff") == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     assert "animals_test.arff: 28 examples, 6 features; a tree of 11 nodes and 10" in lines[0]
     assert call(own, "check", "features") == 0
     assert "texts" not in "".join(capsys.readouterr().out.splitlines()[1:])
+
+
+def test_the_file_to_start_from_needs_no_other(tmp_path, capsys):
+    values = yaml.safe_load((EXAMPLES / "start.yaml").read_text())
+    catalogue = yaml.safe_load((REPOSITORY / "variants.yaml").read_text())["variants"]
+    assert {name: catalogue[name] for name in values["variants"]} == values["variants"]
+    for name in ("texts.csv", "animals_edges.csv"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    shutil.copy(EXAMPLES / "start.yaml", tmp_path / "params.yaml")
+    assert call(tmp_path, "check") == 0
+    assert "(a stratified split)" in capsys.readouterr().out
+    values["training"]["epochs"] = 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    assert call(tmp_path, "run") == 0
+    table = capsys.readouterr().out
+    head = next(line for line in table.splitlines() if "data set" in line)
+    assert "average precision of rare nodes" in head
+    assert all(f"| texts      | {variant} " in table for variant in values["variants"])
 
 
 def test_check_fails_on_what_will_fail(own, tmp_path, capsys):

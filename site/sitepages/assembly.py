@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from sitepages import interface, notebooks
+from sitepages import interface, notebooks, rare_nodes
 from sitepages.markdown import data_rows, fenced, raised, relinked, sections, slug
 
 # Longer tables can be had as files.
@@ -115,6 +115,11 @@ class Site:
         for path in self._found(reports, "**/*.md"):
             if path.parent not in self._homes or path.parent == reports:
                 entries.append((self._text(path), path))
+        for table in self._found(reports, f"**/tables/{rare_nodes.FILE}"):
+            about = notebooks.label(table.parent.parent)
+            page = table.parent.with_name("rare_nodes.md")
+            self._write(page, rare_nodes.page(self.repository / table, about))
+            entries.append((f"{about} · rare nodes", page))
         for folder, page in self._homes.items():
             if reports in folder.parents:
                 self._tables(folder)

@@ -12,12 +12,12 @@ import pandas as pd
 from rarenodes.datasets import source_names
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed
-from rarenodes.pages.tables import seed_summary, write_table
+from rarenodes.pages.tables import compared_scores, seed_summary, write_table
 from rarenodes.settings import SettingsError
 from rarenodes.stages.check import check_study
 from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
-from rarenodes.stages.score import score_variant
+from rarenodes.stages.score import ScoreTables, score_variant
 from rarenodes.stages.table import STAGES
 from rarenodes.study.params import Study
 from rarenodes.training.loop import TrainingError
@@ -103,8 +103,8 @@ def _add_models(commands: "argparse._SubParsersAction") -> None:
         "file",
         metavar="FILE",
         type=Path,
-        help=".csv or .parquet with the columns the model was fitted on, .txt with a text a line, "
-        "or .npy with a matrix",
+        help=".csv, .parquet or .arff with the columns the model was fitted on, .txt with a text a "
+        "line, or .npy with a matrix",
     )
     rule = predict.add_mutually_exclusive_group()
     rule.add_argument("--top", metavar="N", type=int, help="the N most probable nodes")
@@ -158,27 +158,28 @@ def _run_all(options: argparse.Namespace) -> None:
         run_without_notebook(study, "prepare", {"dataset": dataset})
         for variant in variants:
             run_without_notebook(study, "train", {"dataset": dataset, "variant": variant})
-    scores = _summary(study, datasets, variants)
-    columns = [
-        "micro_average_precision",
-        "micro_average_precision_spread",
-        "macro_average_precision_with_positives",
-        "macro_recall_all_half",
-        "macro_f1_all_half",
-    ]
-    print(scores[columns].to_markdown(floatfmt=".4f"))
+    scores, long = _scores(study, datasets, variants)
+    print(compared_scores(long).to_markdown(index=False))
     if options.table:
-        write_table(scores.reset_index(), Path(options.table))
+        write_table(scores, Path(options.table))
 
 
-def _summary(study: Study, datasets: Sequence[str], variants: Sequence[str]) -> pd.DataFrame:
-    """Pooled scores, a row per data set and variant."""
-    tables = []
+def _scores(
+    study: Study, datasets: Sequence[str], variants: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pooled scores, a row per data set and variant; and all in long format."""
+    summaries, long = [], []
     for name in datasets:
         dataset = Dataset.load(study.prepared(name))
-        seeds = {variant: score_variant(study, dataset, name, variant)[1] for variant in variants}
-        tables.append(seed_summary(seeds).assign(dataset=name))
-    return pd.concat(tables).set_index(["dataset", "variant"])
+        tables = ScoreTables({}, {})
+        for variant in variants:
+            tables.nodes[variant], tables.seeds[variant] = score_variant(
+                study, dataset, name, variant
+            )
+        summaries.append(seed_summary(tables.seeds).assign(dataset=name))
+        long += [tables.long(variant).assign(dataset=name) for variant in variants]
+    summary = pd.concat(summaries)
+    return summary[["dataset", *summary.columns.drop("dataset")]], pd.concat(long)
 
 
 def _prose(options: argparse.Namespace) -> None:

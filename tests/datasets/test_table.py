@@ -65,6 +65,25 @@ def test_chosen_features_and_a_random_split(own):
     assert sum(map(len, dataset.split.values())) == 20
 
 
+@pytest.mark.parametrize("option", ["features", "categories"])
+def test_a_part_of_the_labels_is_no_feature(own, option):
+    labels = {"labels": [[1, 2], [1, 3], [2, 3], [1, 2]], "size": [1, 2, 3, 4]}
+    with pytest.raises(TableError, match=r"'labels\[0\]' is a part of 'labels', .*remove it from"):
+        own({**columns(), **labels}, examples="own.parquet", **{option: ["labels[0]"]})
+
+
+def test_a_stratified_split_is_asked_for_and_told(own):
+    many = {name: values * 5 for name, values in columns().items()}
+    dataset = own(many, features=["size"], stratified=True)
+    # Ten rows of fr and NA each, some of both: parts differ from their shares by one at most.
+    for part, share in (("train", 0.6), ("test", 0.25), ("valid", 0.15)):
+        assert abs(dataset.counts(part)[[1, 3]] - 10 * share).max() <= 1
+    assert dataset.card["options"]["stratified"] is True
+    assert "stratified" not in own(many, features=["size"]).card["options"]
+    with pytest.raises(SettingsError, match="stratified: true, but the column 'part'"):
+        own(many, split="part", stratified=True)
+
+
 def test_texts_are_merged_and_embedded(own):
     texts = ["a red dog", "A red dog!", "a cat", "one cat", "a blue dog"]
     dataset = own(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rarenodes.datasets.sampling import Sampling
@@ -74,6 +75,42 @@ def test_many_unknown_labels_are_counted(found):
     one(findings, "error", "2 more labels are no node of edges.csv")
 
 
+def test_a_random_split_that_leaves_nodes_out_says_what_would_not(found):
+    table = "text,labels\n" + "".join(
+        f"a{i} b,{name}\n" for i, name in enumerate(["dog"] * 30 + ["cat", "owl"] * 2)
+    )
+    findings = found(table=table, split=None, test_fraction=0.45, valid_fraction=0.45)
+    one(findings, "note", "(a random split)")
+    one(findings, "warning", "no training example")
+    one(findings, "note", "the option stratified gives every node a training example")
+    findings = found(
+        table=table, split=None, test_fraction=0.45, valid_fraction=0.45, stratified=True
+    )
+    one(findings, "note", "(a stratified split)")
+    assert not any("no training example" in text for _, text in findings)
+
+
+def test_labels_that_stop_half_way_are_counted(found):
+    more = "i j,mammal,train\nk l,mammal;dog,train\nm n,mammal,test\no p,animal,train\n"
+    text = one(found(table=HEAD + ROWS + more), "note", "above the bottom")
+    assert text == (
+        "own.csv, column 'labels': 3 labels stop above the bottom of the hierarchy, at 'mammal' (2), "
+        "'animal' (1): if one is the name of two things, write labels as whole paths"
+    )
+
+
+def test_several_parents_of_terms_with_names_are_no_matter_for_a_warning(found):
+    terms = {"r": "", "a": "r", "b": "r", "c": "a b"}
+    obo = "".join(
+        f"\n[Term]\nid: {term}\nname: the {term}\n"
+        + "".join(f"is_a: {parent}\n" for parent in parents.split())
+        for term, parents in terms.items()
+    )
+    table = HEAD + "a b,a,train\nc d,b,valid\ne f,c,test\n"
+    text = one(found(table=table, edges=obo, hierarchy="terms.obo"), "note", "several parents")
+    assert text == "terms.obo: 1 nodes have several parents: 'c' under 'a', 'b'"
+
+
 def test_another_separator(found):
     text = one(found(table=HEAD + ROWS + "i,dog|owl,train\n"), "error", "unknown node")
     assert text.endswith("its parts are nodes: set the option separator to '|'")
@@ -90,9 +127,22 @@ def test_a_column_of_labels_of_another_name(found):
 
 
 def test_columns_that_are_not_there(found):
-    one(found(split="fold"), "error", "unknown column 'fold'")
+    text = one(found(split="fold"), "error", "unknown column 'fold'")
+    assert text.endswith("; without the option split the split is random")
     one(found(text="words"), "error", "unknown column 'words'")
     one(found(text=None, features=["size"]), "error", "unknown column 'size'")
+
+
+def test_a_part_of_the_labels_named_as_a_feature(tmp_path):
+    table = pd.DataFrame({"labels": [[1, 2], [1, 3]], "size": [1, 2]})
+    table.to_parquet(tmp_path / "own.parquet")
+    (tmp_path / "edges.csv").write_text("child,parent\n2,1\n3,1\n")
+    options = TableOptions(
+        examples="own.parquet", hierarchy="edges.csv", features=["size", "labels[1]"]
+    )
+    report = inspect_table(options, tmp_path, Sampling("table"))
+    findings = [(finding.level, finding.text) for finding in report.findings]
+    one(findings, "error", "'labels[1]' is a part of 'labels'")
 
 
 def test_features_are_counted_and_guessed(found):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import hierarchies
 
-from rarenodes.datasets.targets import closed_targets, frequent_nodes
+from rarenodes.datasets.targets import closed_targets, frequent_nodes, half_way
 from rarenodes.loss.hierarchy import Hierarchy
 
 
@@ -38,3 +38,15 @@ def test_a_threshold_that_leaves_no_node():
         ValueError, match="min_count is 3, but no node below a root has more than 2"
     ):
         frequent_nodes(targets, hierarchy, 3)
+
+
+def test_labels_that_stop_half_way_are_counted_by_node():
+    hierarchy = Hierarchy(
+        [("cat", "mammal"), ("dog", "mammal"), ("mammal", "animal"), ("bird", "animal")]
+    )
+    labels = [["cat"], ["mammal"], ["animal"], ["cat", "bird"], ["mammal", "cat"]]
+    labels.append(["mammal", "bird"])
+    counts = half_way(closed_targets(labels, hierarchy), hierarchy)
+    assert dict(zip(hierarchy.nodes, counts.tolist(), strict=True)) == {
+        "animal": 1, "bird": 0, "mammal": 2, "cat": 0, "dog": 0,
+    }  # fmt: skip

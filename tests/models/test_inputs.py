@@ -53,6 +53,35 @@ def test_columns_by_name_in_any_order(file, name, caplog):
     assert "'colour': 1 values are none of the categories" in caplog.text
 
 
+ARFF = """@RELATION new
+@ATTRIBUTE colour {red,green}
+@ATTRIBUTE class hierarchical a/b,a/c
+@ATTRIBUTE size numeric
+@DATA
+red,?,2
+green,a/b,?
+"""
+
+
+def test_attributes_by_name_whatever_the_class_is(file, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = read_inputs(file("new.arff", ARFF), MIXED)
+    np.testing.assert_array_equal(found, [[2, 1], [np.nan, np.nan]])
+    assert "'colour': 1 values are none of the categories" in caplog.text
+
+
+def test_arff_for_other_models(file):
+    path = file("new.arff", ARFF)
+    with pytest.raises(
+        ValueError, match=r"new\.arff: found numbers and categories, .* takes texts"
+    ):
+        read_inputs(path, TEXT)
+    with pytest.raises(ValueError, match=r"new\.arff: .*unknown column 'x'|unknown column 'x'"):
+        read_inputs(path, NUMBERS)
+    with pytest.raises(ValueError, match=r"new\.arff, column 'colour': expected numbers alone"):
+        read_inputs(path, PLAIN)
+
+
 def test_tables_in_memory():
     table = pd.DataFrame({"size": [2, None], "colour": ["blue", None]})
     np.testing.assert_array_equal(inputs_of(table, MIXED), [[2, 0], [np.nan, np.nan]])

@@ -234,3 +234,17 @@ def test_pooled_scores_are_shown_under_their_names():
     }
     for label, score in expected.items():
         assert shown[label] == f"{scores[score]:.3f} ± 0.001"
+
+
+def test_compared_scores_are_named_and_have_their_spread():
+    key = ("macro_recall", "rare", "half")
+    rows = [("d", "a", 0, *key, 0.1), ("d", "a", 1, *key, 0.3), ("e", "a", 0, *key, 0.5)]
+    rows.append(("e", "b", 0, "macro_f1", "with_positives", "half", 0.25))
+    columns = ["dataset", "variant", "seed", "measure", "nodes", "at", "score"]
+    shown = tables.compared_scores(pd.DataFrame(rows, columns=columns))
+    assert list(zip(shown["data set"], shown["variant"], strict=True)) == [
+        ("d", "a"), ("e", "a"), ("e", "b"),
+    ]  # fmt: skip
+    assert shown["recall of rare nodes at 0.5"].tolist() == ["0.200 ± 0.141", "0.500", "–"]
+    assert shown["macro F1 at 0.5"].tolist() == ["–", "–", "0.250"]
+    assert set(shown["average precision of rare nodes"]) == {"–"}

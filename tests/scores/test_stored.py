@@ -141,6 +141,7 @@ def test_results_do_not_depend_on_whether_probabilities_are_kept(tmp_path, varia
     found = {}
     for keep in (True, False):
         values["training"]["keep_probabilities"] = keep
+        values["evaluation"]["precision_at"] = [1, 3]
         folder = tmp_path / str(keep)
         folder.mkdir()
         (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

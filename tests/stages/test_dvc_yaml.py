@@ -1,15 +1,20 @@
 """Pipelines are written from parameters, and commands find their item by DVC's name for it."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
+from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.settings import SettingsError
+from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
 from rarenodes.stages.pipeline import check_pipeline, pipeline_text, stage_from_dvc, write_pipeline
 from rarenodes.study.params import Study
 
+REPOSITORY = Path(__file__).parents[2]
 TINY = Path(__file__).parents[1] / "tiny" / "params.yaml"
 
 
@@ -72,3 +77,61 @@ def test_a_stage_that_there_is_not(study):
     (study.folder / "params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(SettingsError, match=r"stages: unknown stage 'tarin'; did you mean 'train'"):
         pipeline_text(Study(study.folder / "params.yaml"))
+
+
+def changed(study: Study, **values) -> Study:
+    settings = yaml.safe_load(study.params_file.read_text())
+    study.params_file.write_text(yaml.safe_dump(settings | values))
+    return Study(study.params_file)
+
+
+def test_plots_are_drawn_of_what_stages_leave():
+    study = Study(REPOSITORY / "params.yaml")
+    plots = {title: plot for entry in plots_of(study) for title, plot in entry.items()}
+    assert len(plots) == 3 * len(study.parameters.datasets)
+    assert {f"{plot['template']}.json" for plot in plots.values()} == set(templates())
+    for title, plot in plots.items():
+        for file, column in plot["y"].items():
+            if "learning curves" in title:
+                assert file.split("/")[2] in study.variants
+                assert (plot["x"], column) == ("epoch", "valid_bce")
+            else:
+                table = pd.read_csv(REPOSITORY / file)
+                assert {plot["x"], column, "variant"} <= set(table.columns)
+
+
+def test_templates_are_committed_and_take_what_dvc_gives():
+    for name, text in templates().items():
+        assert (REPOSITORY / TEMPLATE_FILES / name).read_text() == text
+        template = json.loads(text)
+        assert template["data"]["values"] == "<DVC_METRIC_DATA>"
+        assert template["encoding"]["x"]["field"] == "<DVC_METRIC_X>"
+        assert "'<DVC_METRIC_Y>'" in template["transform"][0]["calculate"]
+        assert template["encoding"]["column"]["field"] == "rev"
+    by_rarity = json.loads(templates()["by_rarity.json"])
+    assert by_rarity["encoding"]["x"]["sort"] == list(RARITY_BINS)
+
+
+def test_curves_are_drawn_where_validation_data_are_held_out(study):
+    def curves(of: Study) -> list[dict]:
+        return [
+            plot for entry in plots_of(of) for title, plot in entry.items() if "curves" in title
+        ]
+
+    drawn = curves(study)
+    assert len(drawn) == 2
+    settings = yaml.safe_load(study.params_file.read_text())
+    linear = {"about": "linear", "linear": {"kind": "conditional"}}
+    of_linear = changed(study, variants={**settings["variants"], "plain": linear})
+    assert [plot["y"] for plot in curves(of_linear)] == [plot["y"] for plot in drawn]
+    training = settings["training"] | {"fit_on": ["train", "valid"]}
+    assert curves(changed(study, training=training)) == []
+
+
+def test_where_nothing_is_evaluated_nothing_is_drawn(study):
+    alone = changed(study, stages=["prepare", "train"])
+    assert "plots" not in yaml.safe_load(pipeline_text(alone))
+    write_pipeline(alone)
+    assert not (study.folder / TEMPLATE_FILES).exists()
+    write_pipeline(changed(study, stages=["prepare", "train", "score", "evaluate"]))
+    assert set(templates()) == {path.name for path in (study.folder / TEMPLATE_FILES).iterdir()}

@@ -8,7 +8,12 @@ from scipy import sparse
 from scipy.special import expit
 
 from rarenodes.datasets import load_dataset
-from rarenodes.stages.evaluate import evaluate_dataset, recall_at_precision_of
+from rarenodes.stages.evaluate import (
+    evaluate,
+    evaluate_dataset,
+    headline,
+    recall_at_precision_of,
+)
 from rarenodes.stages.material import Material
 from rarenodes.stages.score import ScoreTables, score
 from rarenodes.study.params import Study
@@ -150,3 +155,36 @@ def test_rare_nodes_are_counted_in_the_declared_part(study, counted_in):
     np.testing.assert_array_equal(rare, (positives >= 1) & (positives <= 10))
     other = dataset.counts("test")[dataset.evaluated]
     assert ((other >= 1) & (other <= 10) != rare).any()
+
+
+def test_rare_nodes_have_headlines_and_what_became_of_them(study, tmp_path):
+    variants = {"mcm": ((1.0, 2.0), "dataset"), "better": ((3.0, 4.0), "dataset")}
+    made = study({**variants, "untuned": ((0.5, 0.5), None)})
+    evaluation = evaluate(made, "toy", tmp_path / "reports", tmp_path / "training")
+    tables = ScoreTables.load(made.scores("toy"))
+    nodes = tables.nodes["better"]
+    rare = nodes[nodes["rarity"].isin(["1–5", "6–10"]) & (nodes["test_positives"] > 0)]
+    by_seed = rare.groupby("seed")["average_precision"].mean()
+    assert headline(evaluation)["better"]["rare AP"] == pytest.approx(by_seed.mean(), abs=1e-5)
+    written = pd.read_csv(tmp_path / "reports" / "tables" / "rare_nodes.csv", keep_default_na=False)
+    assert not (tmp_path / "reports" / "tables" / "rare_nodes.md").exists()
+    assert set(written["variant"]) == {"mcm", "better"}
+    own = written[written["variant"] == "better"].set_index("node")
+    assert set(own.index) == set(rare["node"])
+    assert own["misses"].tolist() == sorted(own["misses"], reverse=True)
+    at_tuned = rare.groupby("node")[["true_positives_tuned", "false_positives_tuned"]].mean()
+    assert own["hits"].to_dict() == pytest.approx(at_tuned["true_positives_tuned"].to_dict())
+    assert own["false_alarms"].to_dict() == pytest.approx(
+        at_tuned["false_positives_tuned"].to_dict()
+    )
+    assert (own["hits"] + own["misses"] == own["test_examples"]).all()
+    dataset = load_dataset("synthetic")
+    missed = own[own["missed"] != ""].iloc[0]
+    row = int(missed["missed"].removeprefix("example "))
+    assert row in dataset.split["test"]
+    assert dataset.targets[row, dataset.hierarchy.index[missed.name]] == 1
+
+
+def test_without_a_tuned_threshold_one_half_is_taken(study):
+    table = evaluate_dataset(study({"mcm": ((1.0, 2.0), None)}), "toy").rare_nodes
+    assert set(table["at"]) == {"0.5"}

@@ -10,7 +10,13 @@ import yaml
 from rarenodes.pages.plots import scale as plots
 from rarenodes.pages.prose import read_values, render
 from rarenodes.stages.prepare import prepare
-from rarenodes.stages.scale import cost_table, finds_by_rarity, finds_table, scale
+from rarenodes.stages.scale import (
+    cost_table,
+    finds_by_rarity,
+    finds_table,
+    precision_table,
+    scale,
+)
 from rarenodes.stages.score import score
 from rarenodes.stages.train import train as train_stage
 from rarenodes.study.notebook import run_notebook
@@ -62,6 +68,22 @@ def test_finds_by_hand():
     assert common["precision"] == pytest.approx((9 / 12 + 1) / 2)
     assert finds.loc[("1–5", "tuned"), ["found", "recall", "precision"]].tolist() == [1, 1, 1]
     assert finds.index.get_level_values("rarity").tolist() == ["1–5", "1–5", ">50", ">50"]
+
+
+def test_precisions_of_all_nodes_and_of_leaves():
+    overall = pd.DataFrame(
+        {
+            "variant": ["mcm", "b"],
+            "precision_at_1": [0.75, 0.5],
+            "precision_at_1_spread": [0.1, 0.1],
+            "leaf_precision_at_1": [0.25, 0.125],
+            "macro_f1_all_half": [0.1, 0.2],
+        }
+    )
+    table = precision_table(overall)
+    assert table.columns.tolist() == ["all nodes, at 1", "leaves, at 1"]
+    assert table.loc["mcm"].tolist() == [0.75, 0.25]
+    assert precision_table(overall[["variant"]]).shape == (2, 0)
 
 
 def test_finds_side_by_side():

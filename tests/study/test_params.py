@@ -159,6 +159,7 @@ OTHER_TRAINING = {
     "ensemble": "dropout",
     "fit_on": ["train", "valid"],
     "device": "cpu",
+    "encoder": {"name": "residual"},
     "threads": 2,
 }
 OTHER_VARIANT = {
@@ -467,7 +468,9 @@ def test_message_of_two_files_that_disagree(tmp_path):
 
 
 def test_message_of_a_missing_catalogue_says_who_names_it(tmp_path):
-    with pytest.raises(SettingsError, match=r"params\.yaml: catalogue: .*none\.yaml: no such file"):
+    with pytest.raises(
+        SettingsError, match=r"params\.yaml: catalogue: .*none\.yaml: no such file.*from /"
+    ):
         study_with(tmp_path, set_value("catalogue", ["none.yaml"]))
 
 

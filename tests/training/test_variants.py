@@ -408,10 +408,14 @@ BY_HAND = {
         ["conditional", "conditional_unseen_constant", "conditional_ensemble_10"], 3 + 5
     ),
     **dict.fromkeys(["conditional_mc_dropout", "conditional_then_unconditional"], 3 + 5),
+    **dict.fromkeys(["conditional_sparse", "conditional_sparse_moving"], 3 + 5),
     **dict.fromkeys(["mcm_unseen_constant", "bce_posthoc_unseen_constant"], 6),
     # The child is positive in 4 of 8, with odds of (4 + ½) / (4 + ½); the grandchild in 1 of 4, with
     # odds of (1 + ½) / (3 + ½): 3/10 are positive.
     **dict.fromkeys(["conditional_prior", "conditional_prior_unseen_constant"], CONDITIONAL_PRIOR),
+    **dict.fromkeys(
+        ["conditional_sparse_prior", "conditional_sparse_prior_unseen_constant"], CONDITIONAL_PRIOR
+    ),
     # Probabilities are 1/4 and 1/8.
     "unconditional": UNCONDITIONAL,
     "unconditional_focal_gmu": UNCONDITIONAL_FOCAL,
@@ -421,7 +425,13 @@ BY_HAND = {
     # three, the child in two, the grandchild in one.
     "conditional_weighted_binary": 3 / 4 + 2 * (1 / 4) + 9 / 4 + 2,
     "conditional_weighted_binary_global": 3 / 4 + 2 * BINARY[0] + BINARY[1] + 2,
-    "conditional_weighted_binary_focal_gmu": 1.25 * (3 / 4 + 2 * (1 / 4) + 9 / 4 + 2),
+    **dict.fromkeys(
+        [
+            "conditional_weighted_binary_focal_gmu",
+            "conditional_sparse_weighted_binary_focal_gmu",
+        ],
+        1.25 * (3 / 4 + 2 * (1 / 4) + 9 / 4 + 2),
+    ),
     # As many negatives as positives, and 3 a positive.
     "conditional_positive_ratio": 3 + 2 + 3 + 2,
     "conditional_focal_gmu": 1.25 * (3 + 5),
@@ -666,6 +676,14 @@ def test_the_network_of_a_variant_predicts_as_its_loss_says():
         (
             {"shift": {"kind": "conditional-prior", "strength": 1.0}},
             "`constraint: training` needs a shift of kind prior or tolerant, found conditional-prior",
+        ),
+        (
+            {"constraint": "unconditional", "sparse": "still"},
+            "sparse is of `constraint: conditional`, whose loss is 0 but at some nodes, found `constra",
+        ),
+        (
+            {"constraint": "conditional", "sparse": "still", "loss": {"name": "focal"}},
+            "sparse training is of binary cross-entropy, per example: remove loss or sparse",
         ),
         (
             {"weights": {"mode": "binary", "counts": "conditional"}},

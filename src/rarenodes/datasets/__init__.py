@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rarenodes.datasets import attack, benchmarks, clus, hpo, icd10cm, kanji, synthetic, table
+from rarenodes.datasets import (
+    attack,
+    benchmarks,
+    clus,
+    hpo,
+    icd10cm,
+    images,
+    kanji,
+    synthetic,
+    table,
+)
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.settings import Settings, read_settings, unknown_name
@@ -20,9 +30,11 @@ def _none(options: Any, root: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Source:
-    load: Callable[[str, Path, Any, Sampling], Dataset]
+    load: Callable[..., Dataset]
     options: type[Settings]
     raw_files: Callable[[Any, Path], list[Path]] = _none
+    # Whether it takes a folder for what is dear to make, as a fifth argument.
+    caches: bool = False
 
 
 _SOURCES = {
@@ -30,7 +42,8 @@ _SOURCES = {
     "attack": _Source(attack.load, attack.AttackOptions),
     "hpo": _Source(hpo.load, hpo.HpoOptions),
     "icd10cm": _Source(icd10cm.load, icd10cm.Icd10cmOptions),
-    "kanji": _Source(kanji.load, kanji.KanjiOptions),
+    "images": _Source(images.load, images.ImagesOptions, images.raw_files, caches=True),
+    "kanji": _Source(kanji.load, kanji.KanjiOptions, caches=True),
     "synthetic": _Source(synthetic.load, synthetic.SyntheticOptions),
     "table": _Source(table.load, table.TableOptions, table.raw_files),
     **{n: _Source(benchmarks.load, benchmarks.options_of(n)) for n in benchmarks.names()},
@@ -80,6 +93,7 @@ def load_dataset(
     seed: int = 0,
     train_fraction: float = 1.0,
     options: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
 ) -> Dataset:
     """Load or make the data set of a source.
 
@@ -90,6 +104,8 @@ def load_dataset(
         train_fraction: share of the training examples to keep, in (0, 1]. Features are fitted on
             what is kept; `valid` and `test` stay the same.
         options: options of the source, see `options_of`.
+        cache: folder for what takes long to make and need not be made again: features of images by an
+            encoder. None makes all anew.
 
     Raises:
         SettingsError: an unknown source, or options that do not fit it.
@@ -100,7 +116,8 @@ def load_dataset(
     """
     source = _source(name)
     checked = read_settings(source.options, options or {}, f"options of {name}")
-    return source.load(name, Path(root), checked, Sampling(name, seed, train_fraction))
+    given = (name, Path(root), checked, Sampling(name, seed, train_fraction))
+    return source.load(*given, cache) if source.caches else source.load(*given)
 
 
 def _source(name: str) -> _Source:

@@ -78,7 +78,7 @@ class _Attribute:
         return f"one of {brief(shown, 200)}{more}"
 
 
-def read_clus_arff(path: str | Path) -> ClusArff:
+def read_clus_arff(path: str | Path, labelled: bool = True) -> ClusArff:
     """Read a hierarchical ARFF file.
 
     The class attribute lists either the paths of a tree (`01,01/01,01/01/03`: parents that are
@@ -89,6 +89,7 @@ def read_clus_arff(path: str | Path) -> ClusArff:
 
     Args:
         path: file, in UTF-8.
+        labelled: whether to read the examples' labels; those of examples to predict may be `?`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -106,7 +107,8 @@ def read_clus_arff(path: str | Path) -> ClusArff:
     labels, cells = [], []
     for line in rows:
         fields = _fields(line, len(attributes), last=line is rows[-1])
-        labels.append(_labels(line, fields.pop(class_at), nodes))
+        given = fields.pop(class_at)
+        labels.append(_labels(line, given, nodes) if labelled else frozenset())
         cells.append(fields)
     columns = [
         _column(attribute, fields, rows)

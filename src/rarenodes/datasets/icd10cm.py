@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.datasets.sampling import Sampling, SplitOptions
+from rarenodes.datasets.sampling import Sampling, StratifiedOptions
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
 from rarenodes.loss.hierarchy import Hierarchy
@@ -31,7 +31,7 @@ ROOT = "ICD-10-CM"
 _CODE_RANGE = re.compile(r"\s*\([A-Z]\d\w(-[A-Z]\w\w)?\)$")
 
 
-class Icd10cmOptions(SplitOptions, TextOptions):
+class Icd10cmOptions(StratifiedOptions, TextOptions):
     """Which part of ICD-10-CM, and how it is split and embedded.
 
     Attributes:
@@ -69,7 +69,7 @@ def load(source: str, root: Path, options: Icd10cmOptions, sampling: Sampling) -
     targets, hierarchy = frequent_nodes(
         closed_targets(merged.labels, everything), everything, options.min_count
     )
-    split = sampling.split(len(merged.texts), options)
+    split = sampling.split_examples(targets, options)
     # A chapter chosen alone holds every text, as the root does: there is nothing to detect.
     evaluated = np.asarray(targets.sum(axis=0)).ravel() < len(merged.texts)
     transformation = fit_texts(merged.texts, split["train"], options, sampling.sklearn_seed("svd"))

@@ -16,11 +16,14 @@ from pathlib import Path
 from statistics import median_low
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from pydantic import Field
 from tqdm import tqdm
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.encoders.options import EncoderOptions
+from rarenodes.datasets.encoders.pictures import GreyPictures
+from rarenodes.datasets.image_features import encoder_card, image_features
 from rarenodes.datasets.installed import installed_path
 from rarenodes.datasets.kanji_strokes import Character, HandSettings, draw, read_character
 from rarenodes.datasets.sampling import Sampling, SplitOptions
@@ -42,6 +45,7 @@ class KanjiOptions(SplitOptions):
         hands: drawings of every training character: the first is KanjiVG's, the others are by
             other hands. In `valid` and `test` each character is drawn once, as in KanjiVG.
         hand: how much other hands differ.
+        encoder: what makes features of images; by default features are the pixels.
 
     """
 
@@ -50,9 +54,16 @@ class KanjiOptions(SplitOptions):
     size: int = Field(48, ge=8)
     hands: int = Field(1, ge=1)
     hand: HandSettings = HandSettings()
+    encoder: EncoderOptions | None = None
 
 
-def load(source: str, root: Path, options: KanjiOptions, sampling: Sampling) -> Dataset:
+def load(
+    source: str,
+    root: Path,
+    options: KanjiOptions,
+    sampling: Sampling,
+    cache: Path | None = None,
+) -> Dataset:
     """Drawings of characters, labelled with the components in them and all above these.
 
     All drawings of a character, and of characters with the same strokes, are on one side of the
@@ -64,10 +75,11 @@ def load(source: str, root: Path, options: KanjiOptions, sampling: Sampling) -> 
         root: not used; the strokes come with an installed package.
         options: nodes, drawing and split.
         sampling: the random draws.
+        cache: folder of features that an encoder made before.
 
     Raises:
         ValueError: `min_count` leaves no node.
-        FileNotFoundError: `kanjivg` is not installed.
+        FileNotFoundError: `kanjivg`, or the encoder's package, is not installed.
 
     """
     characters = _characters(installed_path("kanjivg", "kanji"))
@@ -85,9 +97,11 @@ def load(source: str, root: Path, options: KanjiOptions, sampling: Sampling) -> 
     rows, split = _with_other_hands(len(characters), split, options.hands)
     images = _images(characters, rows, options, sampling)
     targets = targets[rows]
+    pictures, train = GreyPictures(images), split["train"]
+    features = image_features(pictures, images, train, options.encoder, sampling, cache)
     return Dataset(
         name=source,
-        features=_pixels(images, split["train"]),
+        features=features,
         images=images,
         targets=targets,
         hierarchy=hierarchy,
@@ -97,6 +111,7 @@ def load(source: str, root: Path, options: KanjiOptions, sampling: Sampling) -> 
             "source": "KanjiVG in the PyPI package kanjivg, drawn by resvg-py",
             "source_version": version("kanjivg"),
             "renderer_version": version("resvg-py"),
+            **encoder_card(options.encoder),
             "source_sha256": _checksum(characters),
             "licence": "KanjiVG, copyright Ulrich Apel, https://kanjivg.tagaini.net, "
             "CC BY-SA 3.0; the images are adaptations of it",
@@ -192,16 +207,6 @@ def _images(
             stream = sampling.stream(f"hand {hand} of {character.name}")
             image[:] = draw(character.strokes, options.size, options.hand, stream)
     return images
-
-
-def _pixels(
-    images: UInt8[np.ndarray, "images height width"], train: Int[np.ndarray, " train"]
-) -> Float[np.ndarray, "images pixels"]:
-    """Pixels as features: the training mean is 0 in every pixel, and their mean square is 1."""
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat -= flat[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    flat /= np.float32(np.sqrt(np.mean(flat[train] ** 2, dtype=np.float64)))
-    return flat
 
 
 def _checksum(characters: Sequence[Character]) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from pydantic import Field, model_validator
 from scipy import sparse
 
+from rarenodes.datasets.stratification import stratified_parts
 from rarenodes.randomness import derived_seed, numpy_stream
 from rarenodes.settings import Settings
 
@@ -26,6 +27,19 @@ class SplitOptions(Settings):
                 "leave nothing to train on; their sum must be below 1"
             )
         return self
+
+
+class StratifiedOptions(SplitOptions):
+    """Shares held out at random, or so that every node has its share of each part.
+
+    Attributes:
+        stratified: whether nodes are looked at, see `stratification`. Left out of descriptions where
+            it is not asked for, so that data sets that were prepared before it existed keep their
+            cards.
+
+    """
+
+    stratified: bool = Field(False, exclude_if=lambda stratified: not stratified)
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,29 @@ class Sampling:
         parts = {"test": order[:test], "valid": order[test : test + valid]}
         parts["train"] = order[test + valid :]
         return self._checked(parts, examples)
+
+    def split_examples(
+        self, targets: sparse.csr_array, options: StratifiedOptions
+    ) -> dict[str, np.ndarray]:
+        """Parts as of `split`; where it is asked for, with every node's share in each.
+
+        Stratified, every node has something to learn from (before `train_fraction`), and the
+        held-out parts may be a little smaller than their shares.
+
+        Args:
+            targets: `[examples, nodes]`, sparse 0/1, ancestor-closed.
+            options: the shares, and whether to stratify.
+
+        Raises:
+            ValueError: a part is empty.
+
+        """
+        examples = targets.shape[0]
+        if not options.stratified:
+            return self.split(examples, options)
+        held_out = {"test": options.test_fraction, "valid": options.valid_fraction}
+        shares = {"train": 1 - sum(held_out.values()), **held_out}
+        return self._checked(stratified_parts(targets, shares, self.stream("split")), examples)
 
     def split_groups(
         self,

@@ -1,8 +1,7 @@
 """Own data: a table of features or texts with a column of labels, and a hierarchy."""
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,18 +16,23 @@ from rarenodes.datasets.columns import (
     fit_columns,
     number,
 )
-from rarenodes.datasets.dataset import SPLITS, Dataset
-from rarenodes.datasets.edge_lists import read_named_hierarchy
-from rarenodes.datasets.files import brief, short
-from rarenodes.datasets.label_paths import hierarchy_of_paths, path_of
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.files import short
 from rarenodes.datasets.matrices import read_features
 from rarenodes.datasets.raw_files import sha256
-from rarenodes.datasets.sampling import Sampling, SplitOptions
+from rarenodes.datasets.sampling import Sampling, StratifiedOptions
 from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
+from rarenodes.datasets.table_labels import (
+    LabelOptions,
+    check_all_there,
+    parts_of,
+    read_labels,
+    rows_of_parts,
+    titles_of,
+    unknown_column,
+)
 from rarenodes.datasets.targets import closed_targets, frequent_nodes
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
-from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.settings import SettingsError, unknown_name
 
 # What the columns of a matrix are called: matrix[0], matrix[1], and so on.
 MATRIX = "matrix"
@@ -44,17 +48,12 @@ MISSING = frozenset(
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 
 
-class TableOptions(SplitOptions, TextOptions):
-    """Where the own data lie, and what their columns mean.
+class TableOptions(LabelOptions, StratifiedOptions, TextOptions):
+    """Where the own data lie, and what their columns mean: see `LabelOptions`, and here for features.
+
+    Without a column of parts the split is random, and `stratified` gives every node its share of each.
 
     Attributes:
-        examples: CSV or Parquet file, one row an example; relative to the data folder.
-        hierarchy: CSV, JSON or OBO file of edges, see `edge_lists.read_hierarchy`; none where labels
-            are paths.
-        labels: column of labels: text, or, in Parquet, lists.
-        separator: what stands between the labels of an example, in text.
-        path_separator: what stands between the steps of a label that is a whole path, such as `>` in
-            `a > b > c`; the hierarchy is then that of all paths, see `label_paths`.
         text: column of texts. If given, texts are the only features; those with the same words
             become one example.
         matrix: `.npy` file of features, `[rows, features]`, whose rows are those of `examples`; they
@@ -63,42 +62,20 @@ class TableOptions(SplitOptions, TextOptions):
             one of lists of numbers (Parquet) one for each place, one of text becomes one feature
             for each of its categories.
         categories: columns of features that are categories though they hold numbers, such as codes.
-        split: column that says `train`, `valid` or `test`; without it the split is random.
-        min_count: a node is kept if at least so many examples belong to it or its descendants.
 
     """
 
-    examples: str
-    hierarchy: str | None = None
-    labels: str = "labels"
-    separator: str = Field(";", min_length=1)
-    path_separator: str | None = Field(None, min_length=1)
     text: str | None = None
     matrix: str | None = None
     features: list[str] | None = Field(None, min_length=1)
     categories: list[str] = Field([])
-    split: str | None = None
-    min_count: int = Field(1, ge=1)
 
     @model_validator(mode="after")
-    def _have_one_hierarchy(self):
-        if self.hierarchy is None and self.path_separator is None:
+    def _split_in_one_way(self):
+        if self.split is not None and self.stratified:
             raise ValueError(
-                "hierarchy: missing; it is required, unless labels are whole paths: name the file, or "
-                "say by path_separator what stands between their steps"
-            )
-        if self.hierarchy is not None and self.path_separator is not None:
-            raise ValueError(
-                "hierarchy and path_separator are both given, but the paths are the hierarchy: leave "
-                "one out"
-            )
-        if (
-            self.path_separator is not None
-            and self.separator.strip() == self.path_separator.strip()
-        ):
-            raise ValueError(
-                f"separator and path_separator are both {self.separator!r}, expected one between "
-                "labels and another between the steps of a label"
+                f"stratified: true, but the column {self.split!r} of the option split says which part "
+                "an example is in: leave one of the two out"
             )
         return self
 
@@ -152,30 +129,28 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
 
     """
     files = raw_files(options, root)
-    examples = files[0]
-    named = None if options.hierarchy is None else read_named_hierarchy(root / options.hierarchy)
     table = open_table(options, root)
     _check_columns(table, options)
-    labels = labels_of(table, options)
-    if named is None:
-        _check_labelled(table, options, labels, "a path")
-        named = hierarchy_of_paths(examples, (name for names in labels for name in names))
-    else:
-        _check_labelled(table, options, labels, f"the root {named.hierarchy.roots[0]!r}")
-        _check_labels(table, options, labels, named.hierarchy, root / options.hierarchy)
-    parts = _parts(table, options)
+    labels, named = read_labels(table, options, root)
+    parts = parts_of(table, options)
     texts, merged, wordless = None, 0, 0
     if options.text is not None:
         combined = merge_duplicates(table.text(options.text), labels)
         wordless = combined.group.count(None)
         if wordless == table.rows:
-            raise TableError(f"{examples}, column {options.text!r}: found no word, expected texts")
+            raise TableError(
+                f"{table.path}, column {options.text!r}: found no word, expected texts"
+            )
         parts = _merged_parts(table, options, parts, combined.group)
         texts, labels, merged = combined.texts, combined.labels, combined.merged
     targets, hierarchy = frequent_nodes(
         closed_targets(labels, named.hierarchy), named.hierarchy, options.min_count
     )
-    split = sampling.split(len(labels), options) if parts is None else sampling.limit(_rows(parts))
+    split = (
+        sampling.split_examples(targets, options)
+        if parts is None
+        else sampling.limit(rows_of_parts(parts))
+    )
     if texts is not None:
         transformation = fit_texts(
             texts, split["train"], options, sampling.sklearn_seed("svd"), options.text
@@ -206,7 +181,7 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
         },
         texts=texts,
         transformation=transformation,
-        titles=_titles(hierarchy, named.names),
+        titles=titles_of(hierarchy, named.names),
     )
 
 
@@ -236,106 +211,28 @@ def open_table(options: TableOptions, root: Path) -> Table:
     )
 
 
-def _titles(hierarchy: Hierarchy, names: Mapping[str, str]) -> tuple[str, ...] | None:
-    return tuple(names.get(node, node) for node in hierarchy.nodes) if names else None
-
-
 def _check_columns(table: Table, options: TableOptions) -> None:
     named = [options.labels, options.text, options.split]
     for column in [*named, *(options.features or []), *options.categories]:
-        if column is not None and not table.has(column):
-            raise unknown_column(table, column)
+        if column is not None:
+            check_column(table, column, options)
 
 
-def labels_of(table: Table, options: TableOptions) -> list[list[str]]:
-    """The labels of every row: names of nodes, which the hierarchy may not have.
+def check_column(table: Table, column: str, options: TableOptions) -> None:
+    """Refuse a column that an option names and that cannot be meant.
 
     Raises:
-        TableError: the column holds something else, or a path with an empty step.
+        SettingsError: the table does not have it.
+        TableError: it is one place of the lists of labels.
 
     """
-    if options.labels in table.lists:
-        lists = table.lists[options.labels]()
-        labels = [[name.strip() for name in names if name.strip()] for names in lists]
-    else:
-        labels = [labels_in(cell, options.separator) for cell in table.text(options.labels)]
-    if options.path_separator is None:
-        return labels
-    return [
-        [_path(table, options, row, name) for name in names] for row, names in enumerate(labels)
-    ]
-
-
-def _path(table: Table, options: TableOptions, row: int, name: str) -> str:
-    try:
-        return path_of(name, options.path_separator)
-    except ValueError as error:
-        raise table.fault(
-            row,
-            options.labels,
-            f"found {error} in {short(name)}, expected a path such as "
-            f"'a {options.path_separator.strip()} b': remove what stands too much",
-        ) from None
-
-
-def _check_labelled(
-    table: Table, options: TableOptions, labels: Sequence[Sequence[str]], instead: str
-) -> None:
-    for row, names in enumerate(labels):
-        if not names:
-            raise TableError(
-                f"{table.place(row)}: no label in column {options.labels!r}, expected at least one: "
-                f"leave the row out, or give it {instead}"
-            )
-
-
-def _check_labels(
-    table: Table,
-    options: TableOptions,
-    labels: Sequence[Sequence[str]],
-    hierarchy: Hierarchy,
-    edges: Path,
-) -> None:
-    for row, names in enumerate(labels):
-        for name in names:
-            if name not in hierarchy.index:
-                near = difflib.get_close_matches(
-                    name[:100], hierarchy.nodes[:1000], n=1, cutoff=0.5
-                )
-                mend = (
-                    f"; did you mean {near[0]!r}?"
-                    if near
-                    else f", expected one of the {len(hierarchy)} nodes of {edges}: correct it, "
-                    "set the option separator, or add the node there"
-                )
-                raise table.fault(row, options.labels, f"unknown node {short(name)}{mend}")
-
-
-def labels_in(cell: str, separator: str) -> list[str]:
-    """The labels that a cell lists."""
-    return [name.strip() for name in cell.split(separator) if name.strip()]
-
-
-def _parts(table: Table, options: TableOptions) -> list[str] | None:
-    if options.split is None:
-        return None
-    parts = [part.strip() for part in table.text(options.split)]
-    for row, part in enumerate(parts):
-        if part not in SPLITS:
-            raise table.fault(
-                row, options.split, f"found {short(part)}, expected one of {', '.join(SPLITS)}"
-            )
-    return _check_all_there(table, options, parts)
-
-
-def _check_all_there(table: Table, options: TableOptions, parts: list[str]) -> list[str]:
-    for part in SPLITS:
-        if part not in parts:
-            raise TableError(
-                f"{table.path}: no row has {part!r} in column {options.split!r}, expected at least "
-                "one: add some, or leave out the option split for a random split"
-            )
-    return parts
+    if not table.has(column):
+        raise unknown_column(table, column)
+    if column in table.vectors.get(options.labels, ()):
+        raise TableError(
+            f"{table.path}: the column {short(column)} is a part of {short(options.labels)}, the "
+            "option labels, and would give the answer away: remove it from features and categories"
+        )
 
 
 def _merged_parts(
@@ -359,11 +256,7 @@ def _merged_parts(
                 "part: move or remove one of the two"
             )
     # Texts without a word are gone, and may have been all of a part.
-    return _check_all_there(table, options, [parts[row] for row in first.values()])
-
-
-def _rows(parts: Sequence[str]) -> dict[str, np.ndarray]:
-    return {part: np.flatnonzero(np.array(parts) == part) for part in SPLITS}
+    return check_all_there(table, options, [parts[row] for row in first.values()])
 
 
 def _columns(table: Table, options: TableOptions) -> tuple[list[str], np.ndarray, Levels]:
@@ -442,17 +335,6 @@ def values_for(
         if new:
             unseen[name] = new
     return np.column_stack(values), unseen
-
-
-def unknown_column(table: Table, name: str) -> SettingsError:
-    """The error for a column that the table does not have, with the nearest one that it has."""
-    whole = [known for known in (*table.columns, *table.vectors) if not _is_part(table, known)]
-    known = [brief(known, 40) for known in whole]
-    return unknown_name("column", name, known[:20], str(table.path))
-
-
-def _is_part(table: Table, name: str) -> bool:
-    return any(name in parts for parts in table.vectors.values())
 
 
 def _numbers(table: Table, name: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
 import numpy as np
+from jaxtyping import Int
 from scipy import sparse
 
 from rarenodes.loss.hierarchy import Hierarchy
@@ -65,6 +66,27 @@ def frequent_nodes(
         )
     kept = Hierarchy(edges)
     return targets[:, hierarchy.indices(kept.nodes)], kept
+
+
+def half_way(targets: sparse.csr_array, hierarchy: Hierarchy) -> Int[np.ndarray, " nodes"]:
+    """In how many examples the labels stop at a node though there are nodes below it.
+
+    That is, how often it is positive and none of its children is.
+
+    Args:
+        targets: `[examples, nodes]`, ancestor-closed.
+        hierarchy: the nodes.
+
+    Returns:
+        `[nodes]`, 0 for leaves.
+
+    """
+    child, parent = hierarchy.edge_index.numpy().T
+    ones = np.ones(len(child), dtype=np.int64)
+    upward = sparse.csr_array((ones, (child, parent)), shape=(len(hierarchy),) * 2)
+    goes_on = (targets @ upward).astype(bool)
+    ends = targets.sum(axis=0, dtype=np.int64) - goes_on.sum(axis=0, dtype=np.int64)
+    return np.where(upward.sum(axis=0) > 0, np.asarray(ends).ravel(), 0)
 
 
 def _with_ancestors(hierarchy: Hierarchy) -> Callable[[int], frozenset[int]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
+from scipy import sparse
 
 from rarenodes.settings import Settings
 
@@ -130,8 +131,12 @@ class TextTransformation:
             return np.empty((0, self.width), dtype=np.float32)
         # The number of threads decides the last digits, and with them the data set's checksum.
         with threadpool_limits(1):
-            weighted = self._vectoriser.transform(texts)
+            weighted = self.terms(texts)
             return ((weighted @ self.components.T) / self.scale).astype(np.float32)
+
+    def terms(self, texts: Sequence[str]) -> sparse.csr_array:
+        """TF-IDF of texts before they are reduced: `[texts, terms]`, sparse, rows of length 1."""
+        return sparse.csr_array(self._vectoriser.transform(texts))
 
     @cached_property
     def _vectoriser(self) -> "TfidfVectorizer":

@@ -8,7 +8,7 @@ have children, however many nodes there are.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64, UInt8
+from jaxtyping import Bool, Int, Int32, Int64, UInt8
 from scipy import sparse
 
 from rarenodes.loss.hierarchy import Hierarchy
@@ -43,6 +43,12 @@ class ActiveNodes:
         # The place of every pair: its example's begin, and how far it is from its own.
         at = np.arange(starts[-1]) + np.repeat(begin - starts[:-1], count)
         return ActiveNodes(starts, self.nodes[at], self.positive[at])
+
+    def among(self, nodes: Bool[np.ndarray, " nodes"]) -> "ActiveNodes":
+        """Those of them that are among some nodes."""
+        kept = nodes[self.nodes]
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return ActiveNodes(before[self.starts], self.nodes[kept], self.positive[kept])
 
     def examples(self) -> Int32[np.ndarray, " pairs"]:
         """The example of every pair."""

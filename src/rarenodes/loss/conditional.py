@@ -31,6 +31,8 @@ from rarenodes.loss.topdown import PRODUCT_OF_LOGITS, SUM, TopDownPlan, top_down
 Logits = Float[Tensor, "members batch nodes"]
 Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
 OBJECTIVES = ("conditional", "unconditional")
+# What rows of the last layer do at rest; see `rarenodes.training.sparse_layer`.
+AT_REST = ("still", "moving")
 
 
 def conditional_bce(logits: Logits, targets: Targets, hierarchy: Hierarchy) -> Logits:
@@ -249,10 +251,14 @@ class ConditionalLoss(RareNodeLoss):
         schedule: as in `RareNodeLoss`.
         reduction: as in `RareNodeLoss`.
         output: how networks that are trained with it predict; None means by the product.
+        sparse: for networks of which each step trains, of the last layer, the active nodes' rows
+            alone: what the others do, `still` or `moving`. None trains all rows. The loss is the
+            same.
 
     Raises:
         ValueError: as `RareNodeLoss`; an unknown objective, a share outside [0, 1), or one without
-            the unconditional loss.
+            the unconditional loss; sparse training of what has a value where no node is active, or
+            another element loss, balance or reduction.
 
     """
 
@@ -273,6 +279,7 @@ class ConditionalLoss(RareNodeLoss):
         schedule: Schedule | None = None,
         reduction: Reduction = "per example",
         output: Output | None = None,
+        sparse: str | None = None,
     ):
         if objective not in OBJECTIVES:
             raise ValueError(f"unknown objective {objective!r}: known are {', '.join(OBJECTIVES)}")
@@ -282,6 +289,8 @@ class ConditionalLoss(RareNodeLoss):
             )
         if conditional_first > 0 and objective == "conditional":
             raise ValueError("conditional_first is of the unconditional objective alone")
+        if sparse is not None:
+            _check_sparse(sparse, objective, element, balance, reduction)
         super().__init__(
             hierarchy,
             positive_weight,
@@ -299,6 +308,7 @@ class ConditionalLoss(RareNodeLoss):
         )
         self.objective = objective
         self.conditional_first = conditional_first
+        self.sparse = sparse
         self.conditional_now = objective == "conditional" or conditional_first > 0
 
     def at(self, moment: Moment) -> None:
@@ -347,18 +357,33 @@ class ConditionalLoss(RareNodeLoss):
         asked_targets = targets.reshape(-1)[pairs].unsqueeze(0)
         shifted = scores if self.shift is None else scores + self.shift.to(logits)[node]
         loss = self.element(shifted, asked_targets)
-        weight = self._weight_of_pairs(scores, targets, pairs)
+        balance = None
+        if self.balance is not None:
+            balance = self.balance(targets).to(scores).reshape(-1)[pairs]
+        weight = self.weight_of_pairs(scores, node, asked_targets.squeeze(0).bool(), balance)
         if weight is not None:
             loss = loss * weight
         return loss.sum(dim=-1).sum() / batch * self._scale(logits)
 
-    def _weight_of_pairs(
-        self, scores: Float[Tensor, "members 1 pairs"], targets: Targets, pairs: Tensor
+    def weight_of_pairs(
+        self,
+        scores: Float[Tensor, "members 1 pairs"],
+        node: Int[Tensor, " pairs"],
+        positive: Bool[Tensor, " pairs"],
+        balance: Float[Tensor, " pairs"] | None = None,
     ) -> Float[Tensor, " pairs"] | None:
-        """`element_weight` of some pairs of an example and a node, given by their place."""
-        if not len(pairs):
+        """`element_weight` of some pairs of an example and a node; None where it is 1.
+
+        Args:
+            scores: logits of `q_j`, `[members, 1, pairs]`; of a type and device, where there is no
+                focal term.
+            node: the node of each pair, `[pairs]`.
+            positive: whether the example is positive in it, `[pairs]`.
+            balance: the balance of each pair, `[pairs]`; None means 1.
+
+        """
+        if not len(node):
             return None
-        node, positive = pairs % len(self.hierarchy), targets.reshape(-1)[pairs].bool()
         factors = []
         if self.positive_weight is not None or self.negative_weight is not None:
             one = scores.new_ones(())
@@ -369,9 +394,25 @@ class ConditionalLoss(RareNodeLoss):
             factors.append(torch.where(positive, *of_class))
         if self.focal is not None:
             factors.append(self.focal.weight(scores).squeeze(0))
-        if self.balance is not None:
-            factors.append(self.balance(targets).to(scores).reshape(-1)[pairs])
+        if balance is not None:
+            factors.append(balance)
         if not factors:
             return None
         weight = math.prod(factors)
         return weight if self.mixture == 1 else self.mixture * weight + (1 - self.mixture)
+
+
+def _check_sparse(
+    sparse: str, objective: str, element: Callable, balance: Callable | None, reduction: str
+) -> None:
+    if sparse not in AT_REST:
+        raise ValueError(f"unknown sparse training {sparse!r}: known are {', '.join(AT_REST)}")
+    fits = {
+        "the conditional objective": objective == "conditional",
+        "binary cross-entropy": element is bce,
+        "no balance": balance is None,
+        "reduction per example": reduction == "per example",
+    }
+    missing = [expected for expected, holds in fits.items() if not holds]
+    if missing:
+        raise ValueError(f"sparse training needs {', '.join(missing)}")

@@ -98,7 +98,7 @@ class TopDownPlan(KeptWithHierarchy):
     def __init__(self, hierarchy: Hierarchy, only: Collection[int] | None = None):
         chosen = set(range(len(hierarchy)) if only is None else only)
         by_level: dict[int, list[int]] = {}
-        for node, level in enumerate(_longest_distance_from_a_root(hierarchy)):
+        for node, level in enumerate(longest_distance_from_a_root(hierarchy)):
             if level > 0 and node in chosen:
                 by_level.setdefault(level, []).append(node)
         self.nodes = len(hierarchy)
@@ -211,7 +211,8 @@ def _indices(values: Sequence[int]) -> Int[Tensor, " indices"]:
     return torch.tensor(values, dtype=torch.int64)
 
 
-def _longest_distance_from_a_root(hierarchy: Hierarchy) -> list[int]:
+def longest_distance_from_a_root(hierarchy: Hierarchy) -> list[int]:
+    """Of every node, in edges: 0 for roots, above all its parents' for any other."""
     longest = [0] * len(hierarchy)
     waiting = [len(parents) for parents in hierarchy.parents]
     ready = [node for node, count in enumerate(waiting) if count == 0]

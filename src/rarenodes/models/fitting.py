@@ -49,10 +49,15 @@ def fit_model(
         counted_in: parts of the split in which a node's examples are counted to call it rare.
 
     Raises:
-        SettingsError: a family of variants of which no model can be kept.
+        SettingsError: a family of variants of which no model can be kept, or an encoder that trains.
         TrainingError: training cannot go on.
 
     """
+    if budget.encoder is not None:
+        raise SettingsError(
+            f"{streams.dataset} {streams.variant}: an encoder trains along, and models are kept of "
+            "features alone: leave out training.encoder, or give the source a frozen encoder"
+        )
     if dataset.transformation is None:
         dataset = replace(dataset, transformation=PlainFeatures(dataset.features.shape[1]))
     predictor = fit_predictor(dataset, variant, budget, streams, checkpoint)

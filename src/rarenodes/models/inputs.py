@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rarenodes.datasets.arff import ClusArff, read_clus_arff
 from rarenodes.datasets.columns import (
     LARGEST,
     ColumnTransformation,
@@ -16,8 +17,9 @@ from rarenodes.datasets.columns import (
 )
 from rarenodes.datasets.files import decoded, lines_of, read_bytes
 from rarenodes.datasets.matrices import kind_of, read_matrix
-from rarenodes.datasets.table import unknown_column, values_for
+from rarenodes.datasets.table import values_for
 from rarenodes.datasets.table_files import Table, TableError, read_table, vector_columns
+from rarenodes.datasets.table_labels import unknown_column
 from rarenodes.datasets.text import TextTransformation
 from rarenodes.datasets.transformations import Fitted
 
@@ -90,8 +92,9 @@ def read_inputs(path: str | Path, transformation: Fitted, column: str | None = N
     """What a file holds for a model.
 
     Args:
-        path: a CSV or Parquet table with the columns that the model was fitted on; a `.txt` file of
-            texts, one a line; or a `.npy` file with a matrix `[examples, columns]`.
+        path: a CSV or Parquet table with the columns that the model was fitted on, or an `.arff`
+            file with these attributes, of which the class is not looked at; a `.txt` file of texts,
+            one a line; or a `.npy` file with a matrix `[examples, columns]`.
         transformation: of the model.
         column: the column of texts, where it has another name than when the model was fitted.
 
@@ -119,6 +122,12 @@ def read_inputs(path: str | Path, transformation: Fitted, column: str | None = N
         if isinstance(transformation, TextTransformation):
             raise ValueError(f"{path}: found a matrix, but the model takes {needs(transformation)}")
         return _named(path, read_matrix(path), transformation)
+    if ending == ".arff":
+        if isinstance(transformation, TextTransformation):
+            raise ValueError(
+                f"{path}: found numbers and categories, but the model takes {needs(transformation)}"
+            )
+        return _from_table(_table_of(path, read_clus_arff(path, labelled=False)), transformation)
     return _from_table(read_table(path), transformation, column)
 
 
@@ -167,6 +176,18 @@ def _from_table(table: Table, transformation: Fitted, column: str | None = None)
                 f"{needs(transformation)}"
             ) from None
     return _named(table.path, np.column_stack(columns), transformation)
+
+
+def _table_of(path: Path, content: ClusArff) -> Table:
+    """The attributes as columns: numbers, or names of categories."""
+    columns: dict[str, Any] = {}
+    for position, (name, levels) in enumerate(zip(content.attributes, content.levels, strict=True)):
+        values = content.values[:, position]
+        if levels is None:
+            columns[name] = values
+        else:
+            columns[name] = [None if np.isnan(at) else levels[int(at)] for at in values]
+    return Table(path, columns, None, len(content.values))
 
 
 def _as_table(frame: pd.DataFrame) -> Table:

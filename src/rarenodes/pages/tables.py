@@ -98,6 +98,27 @@ def mean_and_spread(mean: float, spread: float, digits: int = 3) -> str:
     return text if np.isnan(spread) else f"{text} ± {spread:.{digits}f}"
 
 
+def compared_scores(long: pd.DataFrame) -> pd.DataFrame:
+    """The scores by which variants are compared, for reading.
+
+    Args:
+        long: columns `dataset`, `variant`, `seed`, and those of `rarenodes.scores.long`.
+
+    Returns:
+        A row per data set and variant, mean ± standard deviation over seeds; a dash where a score
+        does not exist, such as those of rare nodes where there are none.
+
+    """
+    runs = long.set_index(["measure", "nodes", "at", "dataset", "variant"])["score"]
+    found = runs.groupby(level=list(range(5)), sort=False).agg(["mean", "std"])
+    table = long[["dataset", "variant"]].drop_duplicates(ignore_index=True)
+    for score in shown("compared"):
+        keys = [(*score.key, *row) for row in table[["dataset", "variant"]].to_numpy()]
+        cells = [found.loc[key] if key in found.index else (np.nan, np.nan) for key in keys]
+        table[score.label] = [mean_and_spread(*cell) for cell in cells]
+    return table.rename(columns={"dataset": "data set"})
+
+
 def findable(table: pd.DataFrame, found: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """A table by rarity without nodes that nobody can find, and how many nodes these are.
 

@@ -70,7 +70,10 @@ def _score(key: str, label: str, *shown: Shown, short: str = "") -> Score:
 
 
 SCORES: tuple[Score, ...] = (
-    _score("macro_recall rare half", "recall of rare nodes at 0.5", "compared", "audited"),
+    _score(
+        "macro_recall rare half", "recall of rare nodes at 0.5",
+        "compared", "audited", "headline", short="rare recall at 0.5",
+    ),
     _score(
         "macro_f1 with_positives half", "macro F1 at 0.5",
         "compared", "audited", "pooled", "headline", short="F1 at 0.5",
@@ -85,7 +88,7 @@ SCORES: tuple[Score, ...] = (
     ),
     _score(
         "macro_average_precision rare none", "average precision of rare nodes",
-        "compared", "audited",
+        "compared", "audited", "headline", short="rare AP",
     ),
     _score(
         "micro_average_precision all none", "micro AU(PRC)",

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Num
 from scipy import sparse
 from scipy.special import expit, logit
 
-from rarenodes.scores.stored import StoredScores, Targets, in_blocks
+from rarenodes.scores.stored import BlockedScores, Targets, in_blocks
 
 Scores = Float[np.ndarray, "examples nodes"]
 PerNode = Num[np.ndarray, " nodes"]
@@ -235,7 +235,7 @@ def rarity_bin(train_positives: PerNode) -> pd.Categorical:
     )
 
 
-def micro_average_precision(scores: Scores | StoredScores, targets: Targets) -> float:
+def micro_average_precision(scores: Scores | BlockedScores, targets: Targets) -> float:
     """Average precision over all (example, node) pairs at once: C-HMCNN's AU(PRC).
 
     Args:
@@ -384,7 +384,7 @@ def threshold_sweep(
 
 
 def f1_by_threshold(
-    scores: Scores | StoredScores,
+    scores: Scores | BlockedScores,
     targets: Targets,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Float[np.ndarray, "nodes thresholds"]:
@@ -532,7 +532,7 @@ def _reaching(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _checked_blocks(
-    scores: Scores | StoredScores, targets: Targets
+    scores: Scores | BlockedScores, targets: Targets
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for block, labels in in_blocks(scores, targets):
         yield checked(block, labels)

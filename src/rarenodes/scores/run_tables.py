@@ -11,7 +11,8 @@ from scipy import sparse
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.scores import metrics
-from rarenodes.scores.stored import StoredScores, in_blocks
+from rarenodes.scores.best import best_nodes, precision_at
+from rarenodes.scores.stored import BlockedScores, in_blocks
 
 # Every run is scored at the paper's threshold and at thresholds tuned on validation data.
 HALF = 0.5
@@ -24,7 +25,7 @@ ThresholdScope = Literal["dataset", "depth", "node"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Coherent probabilities of one run for the evaluated nodes, in memory or in a file.
+    """Coherent probabilities of one run for the evaluated nodes, in memory or some at a time.
 
     Attributes:
         valid: `[validation examples, evaluated nodes]`, or None where these were trained on.
@@ -32,8 +33,8 @@ class Predictions:
 
     """
 
-    valid: Float[np.ndarray, "valid nodes"] | StoredScores | None
-    test: Float[np.ndarray, "test nodes"] | StoredScores
+    valid: Float[np.ndarray, "valid nodes"] | BlockedScores | None
+    test: Float[np.ndarray, "test nodes"] | BlockedScores
 
 
 def node_table(dataset: Dataset, counted_in: Sequence[str]) -> pd.DataFrame:
@@ -107,6 +108,7 @@ def score_run(
     predictions: Predictions,
     nodes: pd.DataFrame,
     per: ThresholdScope = "dataset",
+    precisions_at: Sequence[int] = (),
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Score tables of one run on the test part.
 
@@ -115,13 +117,15 @@ def score_run(
         predictions: of the run.
         nodes: from `node_table`.
         per: the nodes that share a tuned threshold.
+        precisions_at: numbers k of likeliest nodes whose precision is pooled, too.
 
     Returns:
         A table with a row per evaluated node: the columns of `nodes`, average_precision,
         brier_score, threshold_tuned, and true_positives, false_positives and false_negatives at one
         half (`_half`) and at the node's tuned threshold (`_tuned`). And pooled scores by name;
         threshold_tuned among them is missing where nodes have thresholds of their own. Without
-        validation data everything tuned is missing.
+        validation data everything tuned is missing. `precision_at_k` is over all evaluated nodes,
+        `leaf_precision_at_k` over the leaves among them, as `rarenodes.scores.best.precision_at`.
 
     """
     targets = dataset.targets[dataset.split["test"]][:, dataset.evaluated]
@@ -139,7 +143,26 @@ def score_run(
     for at in ("half", "tuned"):
         counts = [table[f"{name}_{at}"].to_numpy() for name in COUNTS]
         pooled |= _pooled_at(counts, test_positives, at)
+    if precisions_at:
+        pooled |= _precisions(dataset, predictions.test, targets, precisions_at)
     return table, pooled
+
+
+def _precisions(
+    dataset: Dataset,
+    scores: Float[np.ndarray, "test nodes"] | BlockedScores,
+    targets: sparse.csr_array,
+    numbers: Sequence[int],
+) -> dict[str, float]:
+    leaf = np.zeros(len(dataset.hierarchy), dtype=bool)
+    leaf[dataset.hierarchy.indices(dataset.hierarchy.leaves)] = True
+    found = {}
+    for name, among in (("", np.ones(targets.shape[1], bool)), ("leaf_", leaf[dataset.evaluated])):
+        best = best_nodes(scores, max(numbers), among)
+        for number in numbers:
+            precision = precision_at(best[:, :number], number, targets, among)
+            found[f"{name}precision_at_{number}"] = precision
+    return found
 
 
 def in_tables(
@@ -152,7 +175,7 @@ def in_tables(
 
 
 def _score_nodes(
-    probabilities: Float[np.ndarray, "test nodes"] | StoredScores,
+    probabilities: Float[np.ndarray, "test nodes"] | BlockedScores,
     targets: sparse.csr_array,
     thresholds: Float[np.ndarray, " nodes"],
     nodes: pd.DataFrame,

@@ -1,5 +1,6 @@
-"""Scores that do not fit into memory: written to a file by examples, read back by nodes."""
+"""Scores that do not fit into memory, some nodes at a time: from a file, or worked out anew."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -12,7 +13,28 @@ NODES_AT_ONCE = 512
 Targets = Shaped[np.ndarray, "examples nodes"] | sparse.spmatrix | sparse.sparray
 
 
-class StoredScores:
+class BlockedScores(ABC):
+    """Scores `[examples, nodes]` of which some nodes at a time are looked at.
+
+    Attributes:
+        shape: examples and nodes.
+
+    """
+
+    dtype = np.dtype(np.float32)
+    shape: tuple[int, int]
+
+    @abstractmethod
+    def read(self, nodes: slice) -> Float[np.ndarray, "examples nodes"]:
+        """The scores of all examples for one of the `blocks`."""
+
+    def blocks(self) -> Iterator[slice]:
+        """The nodes that are looked at together: `NODES_AT_ONCE`, and what is left in the end."""
+        for start in range(0, self.shape[1], NODES_AT_ONCE):
+            yield slice(start, min(start + NODES_AT_ONCE, self.shape[1]))
+
+
+class StoredScores(BlockedScores):
     """Scores `[examples, nodes]` in a file.
 
     Blocks of `NODES_AT_ONCE` nodes follow each other in the file, each with all its examples, so
@@ -24,8 +46,6 @@ class StoredScores:
         nodes: how many there will be.
 
     """
-
-    dtype = np.dtype(np.float32)
 
     def __init__(self, file: BinaryIO, examples: int, nodes: int):
         self._file = file
@@ -45,18 +65,13 @@ class StoredScores:
         content = self._file.read(self.dtype.itemsize * self.shape[0] * width)
         return np.frombuffer(content, dtype=self.dtype).reshape(self.shape[0], width)
 
-    def blocks(self) -> Iterator[slice]:
-        """The nodes that are together in the file."""
-        for start in range(0, self.shape[1], NODES_AT_ONCE):
-            yield slice(start, min(start + NODES_AT_ONCE, self.shape[1]))
-
 
 def in_blocks(
-    scores: Float[np.ndarray, "examples nodes"] | StoredScores,
+    scores: Float[np.ndarray, "examples nodes"] | BlockedScores,
     targets: Targets,
 ) -> Iterator[tuple[Float[np.ndarray, "examples some"], Targets]]:
     """Scores and targets of some nodes at a time, in the order of nodes: all at once from memory."""
-    if not isinstance(scores, StoredScores):
+    if not isinstance(scores, BlockedScores):
         yield scores, targets
         return
     if scores.shape != targets.shape:

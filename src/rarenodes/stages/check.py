@@ -6,9 +6,12 @@ from pathlib import Path
 
 from rarenodes.datasets import options_of, raw_files_of
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.image_findings import inspect_images
+from rarenodes.datasets.images import ImagesOptions
+from rarenodes.datasets.label_findings import Finding, nodes_without_examples
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import TableOptions
-from rarenodes.datasets.table_findings import Finding, inspect_table, nodes_without_examples
+from rarenodes.datasets.table_findings import inspect_table
 from rarenodes.settings import SettingsError, read_settings
 from rarenodes.stages.expected_time import in_words, seconds_a_step, seconds_of_training
 from rarenodes.stages.prepare import load_source
@@ -18,6 +21,8 @@ from rarenodes.training.memory import Size, check_memory, memory_of
 
 # Steps are tried of trainings that need at most this share of the memory.
 LARGEST_TRIAL = 0.25
+# Own data of which all faults are found at once, by the options of their source.
+_INSPECTIONS = {TableOptions: inspect_table, ImagesOptions: inspect_images}
 
 
 def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tuple[str, Finding]]:
@@ -36,7 +41,7 @@ def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tu
     """
     for name in names or study.parameters.datasets:
         settings = study.dataset(name)
-        if options_of(settings.source) is TableOptions:
+        if options_of(settings.source) in _INSPECTIONS:
             findings = _own_data(study, name)
         elif files := raw_files_of(settings.source, settings.options, study.data_folder):
             findings = _loaded(study, name, files)
@@ -49,9 +54,10 @@ def check_study(study: Study, names: Sequence[str] | None = None) -> Iterator[tu
 def _own_data(study: Study, name: str) -> Iterator[Finding]:
     settings = study.dataset(name)
     where = f"options of {settings.source}"
-    options = read_settings(TableOptions, settings.options, where)
+    kind = options_of(settings.source)
+    options = read_settings(kind, settings.options, where)
     sampling = Sampling(settings.source, study.parameters.seed, settings.train_fraction)
-    report = inspect_table(options, study.data_folder, sampling)
+    report = _INSPECTIONS[kind](options, study.data_folder, sampling)
     yield from report.findings
     if report.features is not None and report.hierarchy is not None:
         examples = {"train": report.training_examples, "valid": report.validation_examples}
@@ -107,13 +113,14 @@ def _cost(
         training = study.training(name, variant)
         rows = sum(examples[part] for part in training.fit_on)
         size = Size(
-            features=features,
+            features=features if training.encoder is None else training.encoder.features,
             nodes=nodes,
             hidden=training.hidden,
             layers=training.layers,
             members=training.members,
             batch_size=min(training.batch_size, rows),
             networks=1 if training.ensemble == "dropout" else training.members,
+            sparse=study.variant(variant).sparse is not None,
         )
         try:
             device = choose_device(training.device)
@@ -162,8 +169,9 @@ def _time(
         longest = max(seconds, key=lambda variant: seconds[variant])
         yield Finding(
             "note",
-            f"{runs} trainings of networks take at least {in_words(sum(seconds.values()))} on this "
-            f"machine, one after the other, by a few steps of each size; longest: {longest}, "
+            f"{runs} training{'s' * (runs > 1)} of networks: at least "
+            f"{in_words(sum(seconds.values()))} on this machine, one after the other, by a few steps "
+            f"of each size; longest: {longest}, "
             f"{in_words(seconds[longest])}; other kinds of variants and what resampling adds come on "
             "top",
         )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,20 @@ import torch
 from jaxtyping import Bool, Float
 from scipy import sparse
 
+from rarenodes.datasets.dataset import Dataset
 from rarenodes.inference.verdict import judged
 from rarenodes.pages.tables import scores_by, seed_summary, write_table
 from rarenodes.scores import catalogue, metrics, reach
 from rarenodes.scores.catalogue import RARE, family
+from rarenodes.scores.finds import NONE, finds
 from rarenodes.scores.run_tables import HALF
 from rarenodes.stages.committee_members import what_members_add
 from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
+
+# By which the best variant for rare nodes is told.
+RARE_RANKING = ("macro_average_precision", RARE, "none")
+LONGEST_EXAMPLE = 160
 
 DIFFERENCE_COLUMNS = [
     "measure",
@@ -70,6 +77,7 @@ class Evaluation:
         short: a row per variant, threshold, group of examples and number of levels short: shares.
         members: a row per committee, member and score: what the member adds, see
             `rarenodes.stages.committee_members.what_members_add`.
+        rare_nodes: a row per rare node with test positives, of two variants; see `rare_nodes`.
 
     """
 
@@ -84,6 +92,7 @@ class Evaluation:
     reach: pd.DataFrame
     short: pd.DataFrame
     members: pd.DataFrame
+    rare_nodes: pd.DataFrame
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name."""
@@ -100,6 +109,8 @@ def evaluate(study: Study, name: str, folder: Path, training: Path) -> Evaluatio
     evaluation = evaluate_dataset(study, name)
     for table, values in evaluation.tables().items():
         write_table(values, folder / "tables" / table)
+    # Hundreds of rows with texts are for searching, not for reading as they stand.
+    (folder / "tables" / "rare_nodes.md").unlink()
     (folder / "metrics.json").write_text(json.dumps(headline(evaluation), indent=1) + "\n")
     training.mkdir(parents=True, exist_ok=True)
     for variant in study.variants:
@@ -111,8 +122,9 @@ def evaluate(study: Study, name: str, folder: Path, training: Path) -> Evaluatio
 
 def headline(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     """The few scores of each variant that `dvc metrics` shows."""
+    scored = evaluation.overall.set_index("variant")
     names = {score.column: score.short for score in catalogue.shown("headline")}
-    table = evaluation.overall.set_index("variant")[list(names)].rename(columns=names)
+    table = scored[[name for name in names if name in scored]].rename(columns=names)
     return {
         variant: {name: round(value, 5) for name, value in row.items() if not np.isnan(value)}
         for variant, row in table.to_dict("index").items()
@@ -125,7 +137,7 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
     nodes = {variant: material.tables.nodes[variant] for variant in study.variants}
     reached, short = how_deep(material)
     return Evaluation(
-        overall=seed_summary({variant: material.tables.seeds[variant] for variant in nodes}),
+        overall=seed_summary({variant: material.tables.with_rare(variant) for variant in nodes}),
         by_rarity=scores_by("rarity", nodes),
         by_depth=scores_by("depth", nodes),
         differences=_differences(study, material),
@@ -141,6 +153,7 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
         reach=reached,
         short=short,
         members=what_members_add(study, material),
+        rare_nodes=rare_nodes(material, study.parameters.evaluation.baseline),
     )
 
 
@@ -243,6 +256,70 @@ def how_deep(material: Material) -> tuple[pd.DataFrame, pd.DataFrame]:
     spread = found.std().add_suffix("_spread")
     means = pd.concat([found.mean(), spread], axis=1).reset_index()
     return means, pd.DataFrame(shares).groupby([*by, "short"], sort=False).mean().reset_index()
+
+
+def rare_nodes(material: Material, baseline: str) -> pd.DataFrame:
+    """Which rare nodes were found, by the baseline and by the variant that ranks rare nodes best.
+
+    The best is best on these very test examples: what is said of it is for looking at, no comparison.
+
+    Args:
+        material: of a data set.
+        baseline: one of its variants.
+
+    Returns:
+        A row per variant and rare node with test positives, most missed first: `variant`; `at`, the
+        threshold: tuned, or 0.5 where there is none; `node` and its `name`; `training_examples`; what
+        `rarenodes.scores.finds` says, with names in the place of nodes, `nothing` among them, and
+        texts in the place of examples (their numbers, where there are no texts), cut where long.
+
+    """
+    dataset, of_test = material.dataset, material.dataset.split["test"]
+    nodes = np.array(dataset.hierarchy.nodes)[dataset.evaluated].tolist()
+    names = [dataset.names[node] for node in nodes]
+    chosen = np.flatnonzero(material.groups[RARE] & (material.support > 0)).tolist()
+    truth = material.targets.toarray().astype(bool)
+    tables = []
+    for variant in dict.fromkeys([baseline, _best_of_rare(material, baseline)]):
+        thresholds = material.tuned_thresholds(variant)
+        tuned = not np.isnan(thresholds).any()
+        runs = list(material.test[variant])
+        found = finds(
+            runs, thresholds if tuned else [HALF] * len(runs), truth, material.levels, chosen
+        )
+        trained = material.tables.nodes[variant].groupby("node")["train_positives"].first()
+        found.insert(0, "variant", variant)
+        found.insert(1, "at", "tuned" if tuned else str(HALF))
+        found.insert(3, "name", [names[node] for node in found["node"]])
+        found.insert(4, "training_examples", [trained[nodes[node]] for node in found["node"]])
+        found["taken_for"] = [
+            "" if misses == 0 else "nothing" if node == NONE else names[node]
+            for node, misses in zip(found["taken_for"], found["misses"], strict=True)
+        ]
+        found["node"] = [nodes[node] for node in found["node"]]
+        for column in ("found", "missed"):
+            found[column] = [
+                "" if place == NONE else _example(dataset, int(of_test[place]))
+                for place in found[column]
+            ]
+        tables.append(found)
+    table = pd.concat(tables, ignore_index=True)
+    return table.sort_values(["misses", "node"], ascending=[False, True], ignore_index=True)
+
+
+def _best_of_rare(material: Material, baseline: str) -> str:
+    means = {
+        variant: material.tables.with_rare(variant).get(catalogue.column(RARE_RANKING))
+        for variant in material.test
+    }
+    ranked = {variant: scores.mean() for variant, scores in means.items() if scores is not None}
+    return max(ranked, key=lambda variant: ranked[variant], default=baseline)
+
+
+def _example(dataset: Dataset, row: int) -> str:
+    if dataset.texts is None:
+        return f"example {row}"
+    return textwrap.shorten(dataset.texts[row], LONGEST_EXAMPLE, placeholder=" …")
 
 
 def _over_seeds(material: Material, curve: Callable[..., pd.DataFrame], axis: str) -> pd.DataFrame:

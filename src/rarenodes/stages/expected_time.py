@@ -37,7 +37,8 @@ def seconds_a_step(size: Size, dropout: float, device: str, threads: int) -> flo
 
     Forward and backward pass and the optimiser of networks of this size with plain binary
     cross-entropy. Batching, hierarchy, weights and validation come on top: with 100 and 1,000 nodes,
-    five members of 256 units and batches of 64, a fifth to two fifths.
+    five members of 256 units and batches of 64, a fifth to two fifths. Of sparse training it is the
+    layers below the last alone: what the last one takes depends on the targets.
 
     Args:
         size: what is trained; its memory is taken.
@@ -71,13 +72,14 @@ def in_words(seconds: float) -> str:
 
 def _step(size: Size, dropout: float, device: str) -> Callable[[], None]:
     streams = [torch_stream(0, "expected time", i) for i in range(size.networks)]
-    shape = Shape(size.features, size.hidden, size.layers, size.nodes, dropout)
+    nodes = 1 if size.sparse else size.nodes
+    shape = Shape(size.features, size.hidden, size.layers, nodes, dropout)
     passes = size.members // size.networks
     ensemble = Ensemble(shape, streams, passes=passes).to(device)
     adam = torch.optim.Adam(ensemble.parameters(), fused=True)
     drops = [torch_stream(1, "expected time", i, device=device) for i in range(size.members)]
     inputs = torch.zeros(size.batch_size, size.features, device=device).normal_(generator=drops[0])
-    targets = torch.zeros(size.members, size.batch_size, size.nodes, device=device)
+    targets = torch.zeros(size.members, size.batch_size, nodes, device=device)
 
     def step() -> None:
         logits = ensemble(inputs, drops)

@@ -84,7 +84,7 @@ def predict(
 
     Args:
         folder: of the model.
-        file: a CSV or Parquet table, a `.txt` file of texts or a `.npy` file of a matrix.
+        file: a CSV, Parquet or ARFF table, a `.txt` file of texts or a `.npy` file of a matrix.
         output: where the table goes; None: to the standard output.
         column: the column of texts, where it has another name than when the model was fitted.
         rule: `top`, `confidence`, `threshold` and `leaves`, as of `Model.predict`.

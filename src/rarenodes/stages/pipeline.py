@@ -16,6 +16,7 @@ import yaml
 from rarenodes.datasets import raw_files_of
 from rarenodes.folders import write_whole
 from rarenodes.settings import SettingsError, unknown_name
+from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
 from rarenodes.stages.table import STAGES, Kept, Stage
 from rarenodes.study.params import Study
 
@@ -48,16 +49,24 @@ def pipeline_text(study: Study) -> str:
         if name not in STAGES:
             raise unknown_name("stage", name, STAGES, f"{study.params_file}: stages")
     stages = {name: _definition(study, name, STAGES[name]) for name in study.parameters.stages}
-    text = yaml.safe_dump({"stages": stages}, sort_keys=False, allow_unicode=True, width=100)
+    text = _yaml({"stages": stages})
     for name in list(stages)[1:]:
         text = text.replace(f"\n  {name}:\n", f"\n\n  {name}:\n", 1)
-    return _HEADER + text
+    plots = plots_of(study)
+    return _HEADER + text + (f"\n{_yaml({'plots': plots})}" if plots else "")
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
 
 
 def write_pipeline(study: Study) -> Path:
-    """Write a study's `dvc.yaml`; the path of it."""
+    """Write a study's `dvc.yaml`, and the templates of its plots; the path of the first."""
     path = study.folder / "dvc.yaml"
     write_whole(path, pipeline_text(study))
+    if plots_of(study):
+        for name, text in templates().items():
+            write_whole(study.folder / TEMPLATE_FILES / name, text)
     return path
 
 

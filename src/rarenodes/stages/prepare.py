@@ -16,6 +16,7 @@ def load_source(study: Study, name: str) -> Dataset:
         seed=study.parameters.seed,
         train_fraction=settings.train_fraction,
         options=settings.options,
+        cache=study.folder / "scratch" / "features",
     )
 
 

@@ -107,6 +107,21 @@ def finds_table(finds: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
+def precision_table(overall: pd.DataFrame) -> pd.DataFrame:
+    """Precision of the likeliest nodes: a row per variant, of all nodes and of leaves; means of seeds.
+
+    Without columns where the study asks for none.
+    """
+    names = {"precision_at_": "all nodes, at ", "leaf_precision_at_": "leaves, at "}
+    columns = {
+        column: label + column.removeprefix(start)
+        for start, label in names.items()
+        for column in overall
+        if column.startswith(start) and not column.endswith("_spread")
+    }
+    return overall.set_index("variant")[list(columns)].rename(columns=columns).round(3)
+
+
 def cost_table(path: Path) -> pd.DataFrame:
     """What training takes, from the table that `python -m benches` leaves; empty where there is none."""
     if not path.exists():

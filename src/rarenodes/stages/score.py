@@ -13,6 +13,7 @@ from rarenodes.folders import (
     write_whole,
     writing,
 )
+from rarenodes.scores.catalogue import RARE, shown
 from rarenodes.scores.long import COLUMNS, long_scores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
 from rarenodes.study.params import Study
@@ -61,6 +62,31 @@ class ScoreTables:
             seeds = pd.read_csv(folder / SEEDS)
         return cls(_by_variant(nodes), _by_variant(seeds))
 
+    def long(self, variant: str) -> pd.DataFrame:
+        """All scores of a variant's runs, see `rarenodes.scores.long`, with `variant` and `seed`."""
+        pooled = self.seeds[variant].set_index("seed")
+        runs = [
+            long_scores(nodes, pooled.loc[seed].to_dict()).assign(variant=variant, seed=seed)
+            for seed, nodes in self.nodes[variant].groupby("seed")
+        ]
+        return pd.concat(runs, ignore_index=True)
+
+    def with_rare(self, variant: str) -> pd.DataFrame:
+        """Pooled scores of a variant, a row per seed, and those of rare nodes that are headlines.
+
+        The latter are missing where there are no rare nodes with test positives.
+        """
+        long, pooled = self.long(variant), self.seeds[variant]
+        for score in shown("headline"):
+            measure, nodes, at = score.key
+            of_rare = long[
+                (long["measure"] == measure) & (long["nodes"] == nodes) & (long["at"] == at)
+            ]
+            if nodes == RARE and len(of_rare):
+                by_seed = of_rare.set_index("seed")["score"]
+                pooled = pooled.assign(**{score.column: pooled["seed"].map(by_seed)})
+        return pooled
+
 
 def score(study: Study, name: str, folder: Path) -> ScoreTables:
     """Score every variant of a study on a data set; tables go to `folder`."""
@@ -88,6 +114,7 @@ def score_variant(
             Predictions(None if results.valid is None else results.valid[seed], test),
             nodes,
             per,
+            study.parameters.evaluation.precision_at,
         )
         for seed, test in enumerate(results.test)
     ]
@@ -100,10 +127,7 @@ def collect(study: Study) -> pd.DataFrame:
     for name in study.parameters.datasets:
         tables = ScoreTables.load(study.scores(name))
         for variant in study.variants:
-            pooled = tables.seeds[variant].set_index("seed")
-            for seed, nodes in tables.nodes[variant].groupby("seed"):
-                long = long_scores(nodes, pooled.loc[seed].to_dict())
-                rows.append(long.assign(dataset=name, variant=variant, seed=seed))
+            rows.append(tables.long(variant).assign(dataset=name))
     table = pd.concat(rows, ignore_index=True)[["dataset", "variant", "seed", *COLUMNS]]
     write_whole(study.reports("scores.csv"), table.to_csv(index=False, float_format="%.6g"))
     return table

@@ -78,6 +78,8 @@ _PREPARED = "{data}/processed/{dataset}"
 _RESULTS = "results/{dataset}/{variant}"
 # A training reads the stored data set; from which source it came is none of its concern.
 _DATASET = "datasets/dataset.py"
+# One may train along.
+_ENCODERS = "datasets/encoders"
 
 STAGES: Mapping[str, Stage] = {
     "prepare": Stage(
@@ -100,7 +102,9 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.train", "train"),
         inputs=(_PREPARED,),
         params=("seed", "training", "datasets.{dataset}", "variants.{variant}"),
-        library=(_DATASET, "loss", "side_by_side.py", "stages/train.py", "training"),
+        library=(
+            _DATASET, _ENCODERS, "loss", "side_by_side.py", "stages/train.py", "training",
+        ),
         outputs={_RESULTS: "cache"},
     ),
     "combine": Stage(
@@ -182,6 +186,17 @@ STAGES: Mapping[str, Stage] = {
         ),
         outputs={"reports/audit": "git"},
     ),
+    "images": Stage(
+        notebook="09_images.ipynb",
+        about="compare gains by the quality of the encoder and the share of the data",
+        items=(),
+        folders={"folder": "reports/images"},
+        run=_lazily("stages.images", "images"),
+        inputs=("reports/evaluate",),
+        params=("seed", "datasets", "variants", "evaluation"),
+        library=("inference", "pages", "scores", "stages/images.py"),
+        outputs={"reports/images": "git"},
+    ),
     "scale": Stage(
         notebook="06_scale.ipynb",
         about="compare all variants on a data set too large for the other comparisons",
@@ -204,7 +219,7 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.tune", "tune"),
         inputs=(_PREPARED,),
         params=("seed", "tuning", "training", "datasets.{dataset}", "variants.{variant}"),
-        library=(_DATASET, "loss", "scores", "stages/tune.py", "training"),
+        library=(_DATASET, _ENCODERS, "loss", "scores", "stages/tune.py", "training"),
         outputs={"searches/{dataset}/{variant}": "cache"},
     ),
     "tuned": Stage(

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import torch
 from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.scores.computed import ComputedScores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
-from rarenodes.scores.stored import StoredScores
+from rarenodes.scores.stored import BlockedScores, StoredScores
 from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results
+from rarenodes.training.encoders import network_inputs
 from rarenodes.training.forest import fit_forest
 from rarenodes.training.linear import fit_linear
 from rarenodes.training.loop import (
@@ -34,6 +37,20 @@ from rarenodes.training.variants import build_loss, resampled
 WORTH_A_PROCESS = 6.0
 # What a trained model predicts for a part of the split: `[some examples, nodes]`, batch by batch.
 Predict = Callable[[str], Iterable[Float[np.ndarray, "batch nodes"]]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, as far as it is asked for predictions.
+
+    Attributes:
+        predict: probabilities of a part of the split, batch by batch.
+        computed: the same, worked out some nodes at a time; None where that would cost more.
+
+    """
+
+    predict: Predict
+    computed: Callable[[str], ComputedScores] | None = None
 
 
 def train(study: Study, name: str, variant: str, folder: Path) -> Results:
@@ -53,14 +70,14 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
     seconds: dict[int, float] = {}
     for seed in range(study.seeds(name, variant)):
         started = time.monotonic()
-        predict, history = fit(study, dataset, name, variant, seed, folder)
+        fitted, history = fit(study, dataset, name, variant, seed, folder)
         seconds.setdefault(seed, time.monotonic() - started)
         _note_wall_time(study, name, variant, seed, seconds[seed])
         if seed == 0 and settings.family == "network" and seconds[0] > WORTH_A_PROCESS:
             seconds |= _train_ahead(study, name, variant)
         histories.append(history.assign(seed=seed))
         with ExitStack() as files:
-            predictions = _predictions(dataset, training, predict, files, study.folder / "scratch")
+            predictions = _predictions(dataset, training, fitted, files, study.folder / "scratch")
             if training.keep_probabilities:
                 kept.append(predictions)
             else:
@@ -108,8 +125,8 @@ def discard_checkpoints(study: Study, name: str, variant: str) -> None:
 
 def _train_networks(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predict, pd.DataFrame]:
-    training = study.training(name, variant)
+) -> tuple[Fitted, pd.DataFrame]:
+    settings, training = study.variant(variant), study.training(name, variant)
     trained = _trained_networks(study, dataset, name, variant, seed)
     streams = Streams(study.parameters.seed, name, variant, seed)
     if training.keep_ensembles:
@@ -117,12 +134,24 @@ def _train_networks(
     device = str(trained.ensemble.weights[0].device)
 
     def predict(part: str) -> Iterator[np.ndarray]:
-        features = torch.from_numpy(dataset.features[dataset.split[part]]).to(device)
+        features = network_inputs(dataset, training.encoder, dataset.split[part]).to(device)
         dropout = prediction_dropout(training, streams, part, device)
         for batch in trained.ensemble.predictions(features, dataset.hierarchy, dropout=dropout):
             yield batch.cpu().numpy()
 
-    return predict, trained.history
+    def computed(part: str) -> ComputedScores:
+        with torch.no_grad():
+            features = torch.from_numpy(dataset.features[dataset.split[part]])
+            hidden = trained.ensemble.hidden(features)
+        return ComputedScores(
+            hidden,
+            trained.ensemble.rows(),
+            dataset.hierarchy,
+            dataset.evaluated,
+            trained.ensemble.output.constant,
+        )
+
+    return Fitted(predict, computed if settings.sparse is not None else None), trained.history
 
 
 def _trained_networks(
@@ -142,27 +171,29 @@ def _trained_networks(
 
 def _fit_forest(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predict, pd.DataFrame]:
+) -> tuple[Fitted, pd.DataFrame]:
     settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
     forest = fit_forest(examples, settings.forest, training.fit_on, streams.forest())
     history = pd.DataFrame(columns=["epoch", "train_loss"])
-    return lambda part: [forest.predict(dataset.features[dataset.split[part]])], history
+    return Fitted(lambda part: [forest.predict(dataset.features[dataset.split[part]])]), history
 
 
 def _fit_by_examples(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
-) -> tuple[Predict, pd.DataFrame]:
+) -> tuple[Fitted, pd.DataFrame]:
     settings, training = study.variant(variant, name), study.training(name, variant)
     streams = Streams(study.parameters.seed, name, variant, seed)
     examples = resampled(settings, dataset, training.fit_on, streams.resampling())
-    if settings.family == "neighbours":
-        model = fit_neighbours(examples, settings.neighbours, training.fit_on)
-    else:
-        model = fit_linear(examples, settings.linear, training.fit_on)
     history = pd.DataFrame(columns=["epoch", "train_loss"])
-    return lambda part: [model.predict(dataset.features[dataset.split[part]])], history
+    if settings.family == "neighbours":
+        found = fit_neighbours(examples, settings.neighbours, training.fit_on)
+        return Fitted(
+            lambda part: found.predictions(dataset.features[dataset.split[part]])
+        ), history
+    model = fit_linear(examples, settings.linear, training.fit_on)
+    return Fitted(lambda part: [model.predict(dataset.features[dataset.split[part]])]), history
 
 
 _FITS = {
@@ -174,13 +205,15 @@ _FITS = {
 
 
 def _predictions(
-    dataset: Dataset, training: TrainingSettings, predict: Predict, files: ExitStack, scratch: Path
+    dataset: Dataset, training: TrainingSettings, fitted: Fitted, files: ExitStack, scratch: Path
 ) -> Predictions:
     """Predictions for the evaluated nodes, on validation data only where these are held out."""
     nodes = int(dataset.evaluated.sum())
 
-    def predicted(part: str) -> np.ndarray | StoredScores:
-        batches = (batch[:, dataset.evaluated] for batch in predict(part))
+    def predicted(part: str) -> np.ndarray | BlockedScores:
+        if fitted.computed is not None and not training.keep_probabilities:
+            return fitted.computed(part)
+        batches = (batch[:, dataset.evaluated] for batch in fitted.predict(part))
         if training.keep_probabilities:
             return np.ascontiguousarray(np.concatenate(list(batches)))
         file = files.enter_context(tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
@@ -203,7 +236,8 @@ def _scored(
     study: Study, dataset: Dataset, variant: str, predictions: Predictions
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     nodes = node_table(dataset, study.parameters.evaluation.rarity_counted_in)
-    return score_run(dataset, predictions, nodes, study.variant(variant).threshold)
+    per, numbers = study.variant(variant).threshold, study.parameters.evaluation.precision_at
+    return score_run(dataset, predictions, nodes, per, numbers)
 
 
 def _tables(runs: list[tuple[pd.DataFrame, dict[str, float]]]) -> dict[str, pd.DataFrame]:

@@ -79,6 +79,8 @@ class EvaluationSettings(Settings):
         rule: what counts as clear and as practically the same, see `rarenodes.inference.verdict`.
         rarity_counted_in: parts of the split in which a node's positives are counted to call it
             rare: a property of the data, the same for all variants, whatever each is trained on.
+        precision_at: numbers of likeliest nodes whose precision is pooled, too; see
+            `rarenodes.scores.best.precision_at`.
 
     """
 
@@ -88,6 +90,7 @@ class EvaluationSettings(Settings):
     confidence: float = Field(default=0.95, gt=0, lt=1)
     rule: Rule = Field(default_factory=Rule)
     rarity_counted_in: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
+    precision_at: list[Annotated[int, Field(gt=0, le=1000)]] = Field(default_factory=list)
 
 
 class AuditSettings(Settings):
@@ -380,6 +383,12 @@ class Study:
         found: dict[str, VariantSettings] = {}
         own = self.parameters.variants
         for path in self.catalogue_files:
+            if not path.is_file():
+                raise SettingsError(
+                    f"{self.params_file}: catalogue: {path}: no such file, expected one that defines "
+                    f"variants, named from {self.folder.resolve()}; or leave catalogue out, and "
+                    "define them under variants"
+                )
             try:
                 variants = read_yaml(path).get("variants")
             except SettingsError as error:

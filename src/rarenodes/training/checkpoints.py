@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 # One more than is needed, in case the newest turns out to be damaged.
 KEPT = 2
 # What a trained network depends on, below `rarenodes/`.
-CODE = ("loss", "training", "datasets/dataset.py", "randomness.py", "settings.py")
+CODE = (
+    "loss", "training", "datasets/dataset.py", "datasets/encoders", "randomness.py", "settings.py",
+)  # fmt: skip
 _NAME = re.compile(r"epoch-(\d+)\.safetensors")
 
 

@@ -132,6 +132,10 @@ class Ensemble(nn.Module):
                 activations = activations * self._dropout_scale(activations, dropout)
         return activations
 
+    def rows(self) -> Float[Tensor, "networks nodes columns"]:
+        """A copy of the last layer with a row a node: its weights, and its bias as last column."""
+        return torch.cat([self.weights[-1].mT, self.biases[-1].mT], dim=2).detach()
+
     def predict(
         self,
         inputs: Tensor,

@@ -30,6 +30,7 @@ class Size:
         members: networks, or passes of one network.
         batch_size: examples a step, at most as many as there are.
         networks: how many networks the members are.
+        sparse: whether the nodes' logits are never all there at once.
 
     """
 
@@ -40,6 +41,7 @@ class Size:
     members: int
     batch_size: int
     networks: int
+    sparse: bool = False
 
     def bytes_needed(self) -> int:
         """A lower bound: weights, gradients, optimiser and activations, without any overhead."""
@@ -48,7 +50,8 @@ class Size:
         else:
             weights = (self.features + 1) * self.hidden + (self.hidden + 1) * self.nodes
             weights += (self.layers - 1) * (self.hidden + 1) * self.hidden
-        an_example = COPIES_OF_A_UNIT * self.layers * self.hidden + COPIES_OF_A_NODE * self.nodes
+        logits = 0 if self.sparse else COPIES_OF_A_NODE * self.nodes
+        an_example = COPIES_OF_A_UNIT * self.layers * self.hidden + logits
         activations = self.members * self.batch_size * an_example
         return BYTES * (COPIES_OF_A_WEIGHT * self.networks * weights + activations)
 

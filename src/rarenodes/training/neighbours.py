@@ -69,8 +69,14 @@ class Neighbours:
             `[examples, nodes]` in [0, 1], float32, of all nodes of the hierarchy.
 
         """
+        batches = list(self.predictions(features))
+        if not batches:
+            return np.empty((0, len(self.hierarchy)), dtype=np.float32)
+        return np.concatenate(batches)
+
+    def predictions(self, features: Features) -> Iterator[Float[np.ndarray, "batch nodes"]]:
+        """What `predict` returns, batch by batch."""
         frequency = np.asarray(self.targets.mean(axis=0)).ravel()
-        batches = []
         for rows, distances in self.neighbours(features):
             weights = self._weights(distances)
             examples, count = rows.shape
@@ -82,10 +88,7 @@ class Neighbours:
             mean[weights.sum(axis=1) == 0] = frequency
             # Sums of many may differ in the last digit.
             coherent = torch.from_numpy(mean.astype(np.float32)).clamp(0, 1)
-            batches.append(self.hierarchy.max_over_descendants(coherent).numpy())
-        if not batches:
-            return np.empty((0, len(self.hierarchy)), dtype=np.float32)
-        return np.concatenate(batches)
+            yield self.hierarchy.max_over_descendants(coherent).numpy()
 
     def neighbours(
         self, features: Features

@@ -29,7 +29,7 @@ not fade while a row rests; decay: Loshchilov and Hutter, ICLR 2019.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,8 +41,10 @@ from torch import Generator, Tensor
 from rarenodes.loss.active_nodes import ActiveNodes
 from rarenodes.loss.kernels import rows as kernel
 from rarenodes.loss.kernels.threads import spread, threads_for
+from rarenodes.training.huge_pages import in_huge_pages
 
 NEGLIGIBLE = 1e-8
+_NONE = np.empty(0, dtype=np.float32)
 _NO_SLOPES = np.empty((0, 0), dtype=np.float32)
 _NO_BACK = np.empty((0, 0, 0), dtype=np.float32)
 
@@ -121,11 +123,11 @@ class SparseLayer:
                 "weight must be float32 [members, nodes, width + 1] on the CPU, width at least 1, "
                 f"found {weight.dtype} {tuple(weight.shape)} on {weight.device}"
             )
-        self.weight = weight.detach().clone(memory_format=torch.contiguous_format)
+        self.weight = in_huge_pages(weight.detach())
         self.adam = adam
         self.steps = 0
-        self._means = torch.zeros_like(self.weight)
-        self._squares = torch.zeros_like(self.weight)
+        nothing = torch.zeros(()).expand_as(self.weight)
+        self._means, self._squares = in_huge_pages(nothing), in_huge_pages(nothing)
         self._latest = np.zeros(weight.shape[1], dtype=np.int64)
 
     @classmethod
@@ -164,10 +166,45 @@ class SparseLayer:
 
         """
         self.settle()
-        return self._pairs(self._taken(hidden, active), active, _NO_SLOPES, _NO_BACK)
+        taken = self._taken(hidden, active)
+        return self._pairs(taken, active, _NONE, _NONE, _NO_SLOPES, _NO_BACK)
+
+    def logits(
+        self,
+        hidden: Float[Tensor, "members batch width"],
+        active: ActiveNodes,
+        present: Float[Tensor, "members nodes columns"] | None = None,
+    ) -> Float[Tensor, "members pairs"]:
+        """Logits of a batch's active nodes, of rows as they are for the next step.
+
+        Args:
+            hidden: `[members, batch, width]`, float32: what the layer below gives.
+            active: the batch's active nodes.
+            present: from `present`, so that the layer stays as it is; without it, the rows are
+                brought to the present.
+
+        Raises:
+            ValueError: shapes or a type that do not fit.
+
+        """
+        taken = self._taken(hidden, active)
+        if present is None and self._lags:
+            self._catch_up(_by_node(active)[0], self.steps + 1)
+        out = np.empty((len(taken), len(active.nodes)), dtype=np.float32)
+        weight = (self.weight if present is None else present).numpy()
+
+        def work(first: int, last: int) -> None:
+            kernel.logits(taken, weight, active.starts, active.nodes, first, last, out)
+
+        spread(self._threads(out), len(active), work)
+        return torch.from_numpy(out)
 
     def step(
-        self, hidden: Float[Tensor, "members batch width"], active: ActiveNodes
+        self,
+        hidden: Float[Tensor, "members batch width"],
+        active: ActiveNodes,
+        shift: Float[Tensor, " nodes"] | None = None,
+        factors: Float[Tensor, " pairs"] | None = None,
     ) -> tuple[float, Float[Tensor, "members batch width"]]:
         """Take a step on a batch.
 
@@ -176,6 +213,9 @@ class SparseLayer:
         Args:
             hidden: `[members, batch, width]`, float32: what the layer below gives.
             active: the batch's active nodes.
+            shift: `[nodes]`, float32, added to the logits in the loss; None means 0.
+            factors: `[pairs]`, float32, what the loss of each active node is multiplied by; None
+                means 1.
 
         Returns:
             The loss before the step, as `loss` has it, and its gradient by `hidden`.
@@ -185,13 +225,15 @@ class SparseLayer:
 
         """
         taken = self._taken(hidden, active)
+        shift = self._terms("shift", shift, self.weight.shape[1])
+        factors = self._terms("factors", factors, len(active.nodes))
         rows, order, bounds = _by_node(active)
         self.steps += 1
-        if self.adam.weight_decay > 0 or self.adam.reach > 0:
+        if self._lags:
             self._catch_up(rows, self.steps)
         slopes = np.empty((len(taken), len(active.nodes)), dtype=np.float32)
         back = np.zeros_like(taken)
-        loss = self._pairs(taken, active, slopes, back)
+        loss = self._pairs(taken, active, shift, factors, slopes, back)
         scale = np.float32(1 / len(active))
         arrays = (taken, slopes, scale, order, active.examples(), bounds, *self._state(), rows)
 
@@ -208,6 +250,43 @@ class SparseLayer:
         """
         self._catch_up(np.arange(len(self._latest), dtype=np.int32), self.steps + 1)
 
+    def present(self) -> Float[Tensor, "members nodes columns"]:
+        """The weight with all rows at the present, while the layer stays as it is.
+
+        Its own weight, not a copy, where rows that rest do not change.
+        """
+        if not self._lags:
+            return self.weight
+        if self.adam.reach == 0:
+            left = self.adam.kept ** (self.steps - self._latest)
+            return self.weight * torch.from_numpy(left.astype(np.float32)).unsqueeze(1)
+        later = SparseLayer(self.weight, self.adam)
+        later.take(self.state())
+        later.settle()
+        return later.weight
+
+    def state(self) -> dict[str, Tensor]:
+        """All that later steps depend on, by name, on the CPU: the layer's own memory, not copies."""
+        return {
+            "weight": self.weight,
+            "means": self._means,
+            "squares": self._squares,
+            "latest": torch.from_numpy(self._latest),
+            "steps": torch.tensor(self.steps),
+        }
+
+    def take(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a copy of what `state` gave of a layer of the same shape."""
+        own = self.state()
+        for name in own.keys() - {"steps"}:
+            own[name].copy_(state[name])
+        self.steps = int(state["steps"])
+
+    @property
+    def _lags(self) -> bool:
+        """Whether the weights of rows that rest change."""
+        return self.adam.weight_decay > 0 or self.adam.reach > 0
+
     def _catch_up(self, rows: np.ndarray, now: int) -> None:
         state, numbers = self._state(), self._numbers()
 
@@ -217,14 +296,20 @@ class SparseLayer:
         spread(torch.get_num_threads(), len(rows), work)
 
     def _pairs(
-        self, hidden: np.ndarray, active: ActiveNodes, slopes: np.ndarray, back: np.ndarray
+        self,
+        hidden: np.ndarray,
+        active: ActiveNodes,
+        shift: np.ndarray,
+        factors: np.ndarray,
+        slopes: np.ndarray,
+        back: np.ndarray,
     ) -> float:
         losses = np.empty(hidden.shape[:2])
         weight = self.weight.numpy()
 
         def work(first: int, last: int) -> None:
             kernel.pairs(
-                hidden, weight, active.starts, active.nodes, active.positive,
+                hidden, weight, active.starts, active.nodes, active.positive, shift, factors,
                 first, last, losses, slopes, back,
             )  # fmt: skip
 
@@ -240,6 +325,16 @@ class SparseLayer:
     def _numbers(self) -> tuple[float, ...]:
         adam = self.adam
         return (adam.learning_rate, *adam.betas, adam.epsilon, adam.kept)
+
+    def _terms(self, name: str, values: Tensor | None, count: int) -> np.ndarray:
+        if values is None:
+            return _NONE
+        if tuple(values.shape) != (count,) or values.dtype != torch.float32:
+            raise ValueError(
+                f"{name} must be float32 of shape ({count},), found {values.dtype} "
+                f"{tuple(values.shape)}"
+            )
+        return values.detach().contiguous().numpy()
 
     def _taken(self, hidden: Tensor, active: ActiveNodes) -> np.ndarray:
         expected = (len(self.weight), len(active), self.width)

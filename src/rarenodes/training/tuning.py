@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float
 from pydantic import Field, field_validator, model_validator
 from scipy import sparse
@@ -29,6 +28,7 @@ from rarenodes.scores.metrics import (
     rarity_bin,
 )
 from rarenodes.settings import Settings, read_settings
+from rarenodes.training.encoders import network_inputs
 from rarenodes.training.ensemble import Ensemble
 from rarenodes.training.forest import fit_forest
 from rarenodes.training.linear import fit_linear
@@ -317,7 +317,7 @@ def _train_network(
         if epoch not in found:
             return
         device = str(ensemble.weights[0].device)
-        features = torch.from_numpy(dataset.features[dataset.split["valid"]]).to(device)
+        features = network_inputs(dataset, budget.encoder, dataset.split["valid"]).to(device)
         dropout = prediction_dropout(budget, streams, "valid", device)
         predicted = ensemble.predict(features, dataset.hierarchy, dropout=dropout)
         found[epoch] = validation.scores(predicted.cpu().numpy())

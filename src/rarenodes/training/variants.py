@@ -13,7 +13,12 @@ from torch import Tensor
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction
-from rarenodes.loss.conditional import ConditionalLoss, conditional_frequency, conditional_prior
+from rarenodes.loss.conditional import (
+    AT_REST,
+    ConditionalLoss,
+    conditional_frequency,
+    conditional_prior,
+)
 from rarenodes.loss.elements import ELEMENT_LOSSES, bce, element_loss
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.output import Output
@@ -228,6 +233,9 @@ class VariantSettings(Settings):
             examples (`unconditional`).
         conditional_first: the share of epochs in which `constraint: unconditional` is trained as
             `conditional`, before.
+        sparse: for `constraint: conditional`, a step trains of the last layer the rows of nodes that
+            are active in its batch alone: what the other rows do, `still` or `moving`; see
+            `rarenodes.training.sparse_layer`. All rows are trained if not given.
         unseen: what is predicted of nodes without training positives: what the `network` says, or a
             `constant` share of their parents' probability, `(n_j + ½) / (n_parent + 1)`; see
             `rarenodes.loss.output.Output`.
@@ -255,6 +263,7 @@ class VariantSettings(Settings):
     source: str = ""
     constraint: Literal["training", "prediction", "conditional", "unconditional"] = "training"
     conditional_first: float = Field(default=0.0, ge=0, lt=1)
+    sparse: Literal[AT_REST] | None = None
     unseen: Literal["network", "constant"] = "network"
     loss: ElementSettings | None = None
     weights: NodeWeightSettings | None = None
@@ -287,7 +296,7 @@ class VariantSettings(Settings):
         if self.family == "network":
             return self
         parts = {"loss", "weights", "focal", "shift", "balance"}
-        parts |= {"constraint", "conditional_first", "unseen", "mixture", "reduction"}
+        parts |= {"constraint", "conditional_first", "sparse", "unseen", "mixture", "reduction"}
         parts |= {"forest", "neighbours", "linear", "committee"} - {self.family}
         # A committee trains nothing: its members say what they learn from.
         parts |= {"resampling"} if self.family == "committee" else set()
@@ -332,6 +341,23 @@ class VariantSettings(Settings):
                 f"`constraint: {self.constraint}` needs a shift of kind {expected}, found "
                 f"{self.shift.kind}: logits stand for other probabilities"
             )
+        if self.sparse is not None and self.constraint != "conditional":
+            raise ValueError(
+                "sparse is of `constraint: conditional`, whose loss is 0 but at some nodes, found "
+                f"`constraint: {self.constraint}`"
+            )
+        if self.sparse is not None:
+            settings = {
+                "loss": self.loss is not None,
+                "balance": self.balance is not None,
+                "reduction": self.reduction != "ours",
+            }
+            given = [name for name, is_given in settings.items() if is_given]
+            if given:
+                raise ValueError(
+                    "sparse training is of binary cross-entropy, per example: remove "
+                    f"{', '.join(given)} or sparse"
+                )
         if self.weights is not None and self.weights.counts == "conditional":
             alone = self.constraint == "unconditional" and self.conditional_first == 0
             if not of_parents or alone:
@@ -377,6 +403,7 @@ def build_loss(
             conditional_first=variant.conditional_first,
             shift=_conditional_shift(variant.shift, counts, dataset, fit_on),
             output=Output("product", _constant(variant, counts, dataset, fit_on)),
+            sparse=variant.sparse,
             **arguments,
         )
     return RareNodeLoss(
@@ -415,6 +442,9 @@ def resampled(
         targets=sparse.vstack([dataset.targets, added.targets], format="csr"),
         split={**dataset.split, fit_on[0]: np.concatenate([dataset.split[fit_on[0]], new])},
         texts=None,
+        images=None
+        if dataset.images is None
+        else np.concatenate([dataset.images, dataset.images[copies]]),
     )
 
 

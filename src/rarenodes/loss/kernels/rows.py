@@ -35,7 +35,18 @@ def _logit(row, hidden):
 
 
 @_compiled
-def pairs(hidden, weight, starts, nodes, positive, first, last, losses, slopes, back):
+def logits(hidden, weight, starts, nodes, first, last, out):
+    """Logits of the pairs of examples `first` to `last`, into `out` `[members, pairs]`; as `pairs`."""
+    for m in range(hidden.shape[0]):
+        for b in range(first, last):
+            for p in range(starts[b], starts[b + 1]):
+                out[m, p] = _logit(weight[m, nodes[p]], hidden[m, b])
+
+
+@_compiled
+def pairs(
+    hidden, weight, starts, nodes, positive, shift, factors, first, last, losses, slopes, back
+):
     """Binary cross-entropy of the pairs of examples `first` to `last`, and its gradients.
 
     Args:
@@ -44,6 +55,8 @@ def pairs(hidden, weight, starts, nodes, positive, first, last, losses, slopes, 
         starts: `[batch + 1]`, as in `rarenodes.loss.active_nodes.ActiveNodes`.
         nodes: `[pairs]`, as there.
         positive: `[pairs]`, as there.
+        shift: `[nodes]`, added to the logits; of no length for none.
+        factors: `[pairs]`, what the cross-entropies are multiplied by; of no length for 1.
         first: example.
         last: example after the last one.
         losses: `[members, batch]` float64, receives sums over an example's pairs.
@@ -59,11 +72,14 @@ def pairs(hidden, weight, starts, nodes, positive, first, last, losses, slopes, 
             for p in range(starts[b], starts[b + 1]):
                 row = weight[m, nodes[p]]
                 z = _logit(row, example)
+                if shift.size:
+                    z += shift[nodes[p]]
+                factor = factors[p] if factors.size else one
                 e = np.exp(-abs(z))
                 y = np.float32(positive[p])
-                loss += max(z, zero) - y * z + np.log1p(e)
+                loss += factor * (max(z, zero) - y * z + np.log1p(e))
                 if slopes.size:
-                    slope = (one if z >= zero else e) / (one + e) - y
+                    slope = factor * ((one if z >= zero else e) / (one + e) - y)
                     slopes[m, p] = slope
                     for i in range(example.size):
                         back[m, b, i] += slope * row[i]

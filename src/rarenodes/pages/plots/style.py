@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, told apart by colour-blind readers; everything also
 line style, so that figures read in black and white.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,9 @@ def style() -> Iterator[None]:
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write `<stem>.svg` and `<stem>.png`, without dates or versions in them."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with style():
+    with style(), warnings.catch_warnings():
+        # Names in scripts that the font lacks are boxes; the warning would show where the font lies.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
     plt.close(figure)

@@ -20,6 +20,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     panels = {
         "train_loss": "training loss (as weighted)",
         "valid_bce": "validation: coherent BCE a node",
+        "valid_active_bce": "validation: BCE a node given its parents",
         "valid_disagreement": "validation: members' disagreement (bits)",
     }
     panels = {column: title for column, title in panels.items() if column in history}

@@ -1,0 +1,1 @@
+"""Frozen encoders: networks, not trained here, that turn images into features."""

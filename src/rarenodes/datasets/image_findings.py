@@ -1,0 +1,140 @@
+"""What is wrong or worth knowing about a folder of images and its table; see `table_findings`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from scipy import sparse
+
+from rarenodes.datasets.edge_lists import read_named_hierarchy
+from rarenodes.datasets.encoders.efficientnet import WIDTH
+from rarenodes.datasets.files import short
+from rarenodes.datasets.image_files import ImageFault, Seen, look_at
+from rarenodes.datasets.images import ImagesOptions, bad_lines, image_paths, same_content
+from rarenodes.datasets.label_findings import (
+    TableReport,
+    known_labels,
+    note_counts,
+    note_half_way,
+    note_reversed,
+    note_shape,
+    note_steps,
+    note_unlabelled,
+    parts_noted,
+    reading_noted,
+)
+from rarenodes.datasets.label_paths import hierarchy_of_paths
+from rarenodes.datasets.sampling import Sampling
+from rarenodes.datasets.table_files import Table, read_table
+from rarenodes.datasets.table_labels import labels_of, unknown_column
+from rarenodes.loss.hierarchy import Hierarchy
+
+
+def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> TableReport:
+    """Open the files of own images, every image among them, and report.
+
+    Args:
+        options: files and columns, as in `images.load`.
+        root: data folder, to which the files' paths are relative.
+        sampling: draws the split where no column gives it.
+
+    """
+    report = TableReport()
+    report.features = options.size**2 if options.encoder is None else WIDTH
+    examples = root / options.examples
+    edges = examples if options.hierarchy is None else root / options.hierarchy
+    named = labels = None
+    if options.hierarchy is not None:
+        named = reading_noted(report, read_named_hierarchy, edges)
+    table = reading_noted(report, read_table, examples)
+    if table is None:
+        return report
+    _columns(report, table, options)
+    if table.has(options.labels):
+        labels = reading_noted(report, labels_of, table, options)
+    if options.hierarchy is None and labels is not None:
+        paths = [name for names in labels for name in names]
+        named = reading_noted(report, hierarchy_of_paths, examples, paths)
+    if named is not None:
+        note_shape(report, edges, named)
+    if options.image not in table.columns:
+        return report
+    looked = list(look_at(image_paths(table, options, root), options.smallest, options.size))
+    level = "error" if options.bad_images == "refuse" else "warning"
+    for line in bad_lines(table, options, looked):
+        report.add(level, line)
+    if labels is None or named is None:
+        return report
+    note_unlabelled(report, table, options, labels, named.hierarchy)
+    note_steps(report, table, options, labels)
+    known = known_labels(report, table, options, labels, named.hierarchy, edges)
+    if options.hierarchy is not None:
+        note_reversed(report, edges, known, named.hierarchy)
+    note_half_way(report, table, options, known, named.hierarchy)
+    parts = parts_noted(report, table, options)
+    _same(report, table, looked, parts)
+    kept = [row for row, seen in enumerate(looked) if isinstance(seen, Seen)]
+    known = [known[row] for row in kept]
+    if any(known):
+        parts = None if parts is None else [parts[row] for row in kept]
+        groups = same_content([looked[row] for row in kept])
+        _counts(report, options, known, parts, named.hierarchy, sampling, groups)
+    return report
+
+
+def _counts(
+    report: TableReport,
+    options: ImagesOptions,
+    labels: Sequence[Sequence[str]],
+    parts: Sequence[str] | None,
+    everything: Hierarchy,
+    sampling: Sampling,
+    groups: Int[np.ndarray, " examples"],
+) -> None:
+    def draw(targets: sparse.csr_array) -> Mapping[str, np.ndarray]:
+        return sampling.split_groups(groups, targets, options)
+
+    note_counts(report, options, labels, parts, everything, draw, "random")
+
+
+def _columns(report: TableReport, table: Table, options: ImagesOptions) -> None:
+    wanted = {"image": options.image, "labels": options.labels, "split": options.split}
+    meanings = [f"{meaning} {short(name)}" for meaning, name in wanted.items() if name is not None]
+    for name in wanted.values():
+        if name is not None and not table.has(name):
+            report.add("error", str(unknown_column(table, name)))
+    report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}")
+
+
+def _same(
+    report: TableReport,
+    table: Table,
+    looked: Sequence[Seen | ImageFault],
+    parts: Sequence[str] | None,
+) -> None:
+    """Images with the content of an earlier one; in another part, they give the answer away."""
+    first: dict[bytes, int] = {}
+    across, within = [], 0
+    for row, seen in enumerate(looked):
+        if isinstance(seen, ImageFault):
+            continue
+        earlier = first.setdefault(seen.digest, row)
+        if parts is not None and parts[earlier] != parts[row]:
+            across.append((earlier, row))
+        else:
+            within += earlier != row
+    if across:
+        earlier, row = across[0]
+        report.add(
+            "warning",
+            f"{table.place(row)}: the same image is in {parts[row]!r} here and in {parts[earlier]!r} in "
+            f"{table.place(earlier).rpartition(', ')[2]}, so for {len(across)} rows: move or remove one "
+            "of the two",
+        )
+    if within:
+        report.add(
+            "warning",
+            f"{table.path}: {within} rows have the image of an earlier row: list all labels of an image "
+            "in one row",
+        )
