@@ -198,6 +198,15 @@ def test_check_counts_as_loading_does(tmp_path, load, rows):
     assert report.hierarchy.nodes == made.hierarchy.nodes
 
 
+def test_check_says_where_labels_stop_half_way(tmp_path, rows):
+    """A fifth of the 30 images is labelled at the genus, above its species."""
+    report = inspect_images(ImagesOptions(**FILES), tmp_path, Sampling("images"))
+    (text,) = [f.text for f in report.findings if "stop above the bottom" in f.text]
+    # A family named beside its own species or genus is no end.
+    assert text.startswith(f"{tmp_path / 'photos.csv'}, column 'labels': 6 labels stop above")
+    assert "genus" in text
+
+
 def test_the_pipeline_depends_on_table_hierarchy_and_folder(tmp_path):
     files = raw_files_of("images", FILES, tmp_path)
     assert [path.name for path in files] == ["photos.csv", "edges.csv", "photos"]

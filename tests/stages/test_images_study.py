@@ -60,7 +60,7 @@ def test_check_has_a_line_for_each_bad_image_and_says_what_training_takes(study)
     assert sum("column 'image'" in finding.text for finding in found) == 6
     assert not [finding.text for finding in found if finding.level == "error"]
     assert any("a tree of 31 nodes and 30 edges, depth 4" in finding.text for finding in found)
-    assert any("trainings of networks take at least" in finding.text for finding in found)
+    assert any(" of networks: at least " in finding.text for finding in found)
 
 
 def test_from_photographs_to_scores(study):

@@ -173,12 +173,15 @@ OTHER_VARIANT = {
     "reduction": "released",
     "resampling": {"method": "lp-ros"},
     "conditional_first": 0.5,
+    "sparse": "still",
     "unseen": "constant",
     "forest": {},
     "neighbours": {},
     "linear": {},
     "training": {"epochs": 99},
 }
+# Parts that mean something under another constraint alone.
+NEEDS_CONSTRAINT = {"conditional_first": "unconditional", "sparse": "conditional"}
 
 
 def checkpoint_with(tmp_path: Path, change=lambda values: None, run=("toy", "mcm", 0), seed=1):
@@ -202,11 +205,13 @@ def test_a_checkpoint_depends_on_every_training_setting(tmp_path, name):
 def test_a_checkpoint_depends_on_every_part_of_the_variant(tmp_path, name):
     def change(values):
         set_value("variants", "mcm", name, OTHER_VARIANT[name])(values)
-        if name == "conditional_first":
-            set_value("variants", "mcm", "constraint", "unconditional")(values)
+        of_constraint(values)
 
-    changed = checkpoint_with(tmp_path, change)
-    assert changed != checkpoint_with(tmp_path)
+    def of_constraint(values):
+        if name in NEEDS_CONSTRAINT:
+            set_value("variants", "mcm", "constraint", NEEDS_CONSTRAINT[name])(values)
+
+    assert checkpoint_with(tmp_path, change) != checkpoint_with(tmp_path, of_constraint)
 
 
 def test_a_checkpoint_depends_on_the_data_the_root_seed_and_the_run(tmp_path):

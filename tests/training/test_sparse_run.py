@@ -192,6 +192,10 @@ def test_what_cannot_be_trained_sparsely_says_so(dataset, monkeypatch):
         SettingsError, match=r"training\.ensemble: .* found dropout: remove `sparse`"
     ):
         trained(dataset, "still", ensemble="dropout")
+    with pytest.raises(
+        SettingsError, match=r"training\.encoder: .* found residual: remove `sparse`"
+    ):
+        trained(dataset, "still", encoder={"name": "residual"})
 
 
 @pytest.mark.parametrize(
