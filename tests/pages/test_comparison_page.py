@@ -222,15 +222,3 @@ def test_what_helps_shows_the_ranking_of_every_variant():
     assert lines[2] == "| `mcm` | 0.700 | 0.700 |"
     assert lines[3] == "| `weighted` | 0.600 [−0.200, −0.050] ▼ | 0.700 [−0.100, +0.100] |"
     assert lines[4].endswith("| 0.900 [+0.200, +0.400] ▲ |")
-
-
-def test_a_survey_shows_means_over_seeds():
-    rows = [
-        ("mcm", 0, 0.1), ("mcm", 1, 0.3), ("focal_bbma", 0, 0.5), ("focal_bbma", 1, 0.5),
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["variant", "seed", "score"])
-    table = table.assign(measure="macro_recall", nodes="rare", at="half")
-    lines = render("survey_uncertainties", {"table": table}).splitlines()
-    assert lines[2].startswith("| mcm | 0.200 ± 0.141 | – |")
-    assert lines[3].startswith("| focal_bbma | 0.500 ± 0.000 |")
-    assert len(lines) == 4
