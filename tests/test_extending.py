@@ -185,7 +185,9 @@ def test_all_that_a_variant_names_takes_one_file_each_and_a_source_two(copy):
     before = changed(copy)
     datasets = copy / LIBRARY / "datasets"
     (datasets / "rings.py").write_text(SOURCE)
-    replace(datasets / "__init__.py", "import attack, ", "import rings, attack, ")
+    replace(
+        datasets / "__init__.py", "import (\n    attack,\n", "import (\n    rings,\n    attack,\n"
+    )
     replace(
         datasets / "__init__.py",
         "_SOURCES = {\n",

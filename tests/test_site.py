@@ -209,7 +209,7 @@ def test_links_to_the_readme_lead_to_the_page_of_the_section(tmp_path):
     assert renew("../README.md") == "../index.md"
     assert renew("../README.md#try-something") == "../try-something.md"
     assert renew("../reports/compare/tables/main.md") == "../reports/compare/tables/index.md"
-    assert renew("../reports/train/icd10cm") == "../reports/index.md"
+    assert renew("../reports/train/icd10cm_limited") == "../reports/index.md"
     assert renew("../notebooks/02_train.ipynb") == "../reports/index.md"
     assert site.dead == []
 

@@ -63,7 +63,7 @@ def test_a_table_of_another_version_is_refused(table):
 
 def test_the_contents_lead_to_the_page(table, tmp_path):
     repository = tmp_path / "repository"
-    for name in ("data/README.md", "REPRODUCIBILITY.md", "site/examples.md"):
+    for name in ("CLAIMS.md", "data/README.md", "REPRODUCIBILITY.md", "site/examples.md"):
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text("# T\n")
     (repository / "README.md").write_text("# N\n## What came out\n\n")

@@ -213,7 +213,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 # --- how templates show values ------------------------------------------------------------------
 
 
-def score(value: float | None, digits: int = 3) -> str:
+def score(value: float | int | None, digits: int = 3) -> str:
     """`0.123`, or a dash where there is none."""
     return MISSING if _none(value) else f"{value:.{digits}f}"
 
@@ -267,7 +267,7 @@ def markdown(table: pd.DataFrame) -> str:
     return table.to_markdown(index=False, floatfmt=".4g", missingval=MISSING)
 
 
-def _none(value: float | None) -> bool:
+def _none(value: float | int | None) -> bool:
     return value is None or math.isnan(value)
 
 
