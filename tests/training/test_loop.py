@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from only_member import OnlyMember
 
 from rarenodes import folders
 from rarenodes.datasets import load_dataset
@@ -48,18 +49,6 @@ def budget(**changes) -> Budget:
 
 
 STREAMS = Streams(1, "synthetic", "mcm", 0)
-
-
-class OnlyMember(Streams):
-    """The streams of one member of a larger ensemble."""
-
-    member = 0
-
-    def initial_weights(self, members):
-        return super().initial_weights(self.member + 1)[self.member :]
-
-    def dropout(self, members, epoch, device):
-        return super().dropout(self.member + 1, epoch, device)[self.member :]
 
 
 def test_members_together_equal_each_alone(dataset):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from only_member import OnlyMember
 
 from rarenodes.datasets import load_dataset
 from rarenodes.datasets.encoders.efficientnet import pretrained_weights
@@ -49,18 +50,6 @@ def budget(encoder, **changes) -> Budget:
         "encoder": encoder,
     }
     return read_settings(Budget, {**settings, **changes}, "training")
-
-
-class OnlyMember(Streams):
-    """The streams of one member of a larger ensemble."""
-
-    member = 0
-
-    def initial_weights(self, members):
-        return super().initial_weights(self.member + 1)[self.member :]
-
-    def dropout(self, members, epoch, device):
-        return super().dropout(self.member + 1, epoch, device)[self.member :]
 
 
 def test_a_head_is_the_same_beside_others_and_the_encoder_learns_from_their_mean(dataset):

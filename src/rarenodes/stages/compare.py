@@ -84,14 +84,23 @@ def compare_datasets(study: Study) -> Comparison:
     )
 
 
+def evaluated(study: Study, name: str, table: str) -> pd.DataFrame:
+    """A table that the evaluation of a data set left.
+
+    Raises:
+        FileNotFoundError: the data set was not evaluated.
+
+    """
+    path = study.reports("evaluate", name) / "tables" / f"{table}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run the stage evaluate@{name} first")
+    return pd.read_csv(path)
+
+
 def _of_all(study: Study, table: str) -> pd.DataFrame:
     """A table of every data set's evaluation."""
-    tables = []
-    for name in study.parameters.datasets:
-        path = study.reports("evaluate", name) / "tables" / f"{table}.csv"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: run the stage evaluate@{name} first")
-        tables.append(pd.read_csv(path).assign(dataset=name))
+    names = study.parameters.datasets
+    tables = [evaluated(study, name, table).assign(dataset=name) for name in names]
     return pd.concat(tables, ignore_index=True)
 
 

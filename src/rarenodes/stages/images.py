@@ -11,6 +11,7 @@ from rarenodes.pages.images import image_values
 from rarenodes.pages.prose import write_values
 from rarenodes.pages.tables import write_table
 from rarenodes.settings import SettingsError
+from rarenodes.stages.compare import evaluated
 from rarenodes.study.params import Study
 
 # How the catalogue begins to name the paper whose claim is looked at.
@@ -67,9 +68,9 @@ def image_grid(study: Study) -> ImageGrid:
     gains, by_rarity = [], []
     for name, (blend, share) in places.items():
         where = {"dataset": name, "blend": blend, "share": share}
-        differences = _evaluated(study, name, "differences")
+        differences = evaluated(study, name, "differences")
         gains.append(differences[differences["baseline"] == baseline].assign(**where))
-        by_rarity.append(_evaluated(study, name, "by_rarity").assign(**where))
+        by_rarity.append(evaluated(study, name, "by_rarity").assign(**where))
     table = pd.concat(gains, ignore_index=True)
     table["paper"] = table["variant"].isin(paper)
     return ImageGrid(
@@ -89,10 +90,3 @@ def _place(study: Study, name: str) -> tuple[float, float]:
             "data sets by their encoder: name one, or leave the stage out"
         )
     return float(encoder.get("blend", 0.0)), settings.train_fraction
-
-
-def _evaluated(study: Study, name: str, table: str) -> pd.DataFrame:
-    path = study.reports("evaluate", name) / "tables" / f"{table}.csv"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run the stage evaluate@{name} first")
-    return pd.read_csv(path)

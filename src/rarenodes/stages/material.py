@@ -164,15 +164,7 @@ class Material:
         ranking: bool = False,
     ) -> BootstrapScores:
         """Scores of any predictions for the test examples."""
-        return bootstrap_scores(
-            probabilities,
-            self.targets,
-            self.examples,
-            threshold=threshold,
-            groups=self.groups,
-            ranking=ranking,
-            pooled_ranking=ranking and self.pooled,
-        )
+        return self.scored_side_by_side({"": (probabilities, threshold)}, ranking)[""]
 
     def difference(
         self,

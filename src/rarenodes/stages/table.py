@@ -194,7 +194,7 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.images", "images"),
         inputs=("reports/evaluate",),
         params=("seed", "datasets", "variants", "evaluation"),
-        library=("inference", "pages", "scores", "stages/images.py"),
+        library=("inference", "pages", "scores", "stages/compare.py", "stages/images.py"),
         outputs={"reports/images": "git"},
     ),
     "scale": Stage(
