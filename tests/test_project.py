@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from compileall import compile_dir
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,7 @@ def test_importing_the_package_loads_no_torch_and_its_names_are_there():
 # What the code of a stage imports without its results depending on it: what was used before it, and,
 # for trainings, what their executed notebooks show.
 NO_DEPENDENCE = {
+    "code": {"training", "datasets", "loss", "scores", "inference", "pages"},
     "prepare": {"training", "inference"},
     "train": {"pages", "scores", "datasets", "inference"},
     "tune": {"datasets", "inference", "pages"},
@@ -217,6 +219,7 @@ def test_committed_lock_matches_the_code(folder):
     if folder.name in STALE:
         assert "out of date" in (folder / "README.md").read_text()
         pytest.skip("its README says what is out of date")
+    compile_dir(LIBRARY, quiet=1)  # what Python leaves beside the sources is not the code
     done = subprocess.run(
         ["dvc", "repro", "--allow-missing", "--dry"], cwd=folder, capture_output=True, text=True
     )

@@ -10,6 +10,7 @@ import yaml
 
 from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.settings import SettingsError
+from rarenodes.stages import code
 from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
 from rarenodes.stages.pipeline import check_pipeline, pipeline_text, stage_from_dvc, write_pipeline
 from rarenodes.study.params import Study
@@ -49,8 +50,81 @@ def test_other_names_are_refused(study, address, message):
 
 def test_commands_name_no_item(study):
     stages = yaml.safe_load(pipeline_text(study))["stages"]
-    assert list(stages) == study.parameters.stages
+    assert list(stages) == ["code", *study.parameters.stages]
     assert {stage["cmd"] for stage in stages.values()} == {"python -m rarenodes stage"}
+
+
+# --- code: what stages depend on, where the library is outside the study's folder ------------------
+
+
+def dependences(study: Study) -> dict[str, tuple[list[str], list]]:
+    stages = yaml.safe_load(pipeline_text(study))["stages"]
+    return {name: (stage["deps"], stage.get("params", [])) for name, stage in stages.items()}
+
+
+def test_a_study_that_holds_the_library_depends_on_its_packages():
+    found = dependences(Study(REPOSITORY / "params.yaml"))
+    assert "code" not in found
+    deps, params = found["train"]
+    assert {"src/rarenodes/loss", "src/rarenodes/training"} <= set(deps)
+    assert not [key for key in params if isinstance(key, dict) and "code.json" in key]
+
+
+def test_any_other_study_depends_on_digests_of_them(study):
+    found = dependences(study)
+    files, none = found.pop("code")
+    assert none == []
+    assert any(file.endswith("rarenodes/loss/coherent.py") for file in files)
+    assert any(file.endswith("rarenodes/pages/templates/table.md.jinja") for file in files)
+    assert not [file for file in files if "__pycache__" in file]
+    for name, (deps, params) in found.items():
+        assert not [path for path in deps if "rarenodes/" in path]
+        assert {"code.json": [name]} in params
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch) -> Path:
+    """A copy of the library, which `code` reads."""
+    copy = tmp_path / "library"
+    shutil.copytree(code.LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "LIBRARY", copy)
+    return copy
+
+
+def test_what_compiling_leaves_is_no_code(study, library):
+    before, files = code.write_code(study), code.code_files(study)
+    (library / "loss" / "__pycache__").mkdir()
+    (library / "loss" / "__pycache__" / "coherent.cpython-311.pyc").write_bytes(b"compiled")
+    (library / "loss" / "kernels" / "compiled.py.swp").write_bytes(b"open in an editor")
+    assert code.write_code(study) == before == json.loads((study.folder / "code.json").read_text())
+    assert code.code_files(study) == files
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("loss/coherent.py", {"prepare", "train", "combine"}),
+        ("pages/templates/table.md.jinja", {"prepare", "evaluate", "compare"}),
+        ("folders.py", {"prepare", "train", "combine", "score", "scores", "evaluate", "compare"}),
+    ],
+)
+def test_an_edit_is_other_code_for_the_stages_that_depend_on_it(study, library, file, stages):
+    before = code.write_code(study)
+    with (library / file).open("a") as out:
+        out.write("\n")
+    after = code.write_code(study)
+    assert {name for name in before if before[name] != after[name]} == stages & set(before)
+
+
+def test_a_new_module_is_listed(study, library):
+    before = set(code.code_files(study))
+    (library / "loss" / "new.py").touch()
+    assert set(code.code_files(study)) - before == {"loss/new.py"}
+
+
+def test_all_files_of_the_library_are_sources():
+    files = [p for p in code.LIBRARY.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert {path.suffix for path in files} <= code.SUFFIXES
 
 
 @pytest.mark.parametrize("folder", ["../../data", "/elsewhere"])

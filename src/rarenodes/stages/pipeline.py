@@ -16,18 +16,19 @@ import yaml
 from rarenodes.datasets import raw_files_of
 from rarenodes.folders import write_whole
 from rarenodes.settings import SettingsError, unknown_name
+from rarenodes.stages.code import CODE_FILE, LIBRARY, code_files
 from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
 from rarenodes.stages.table import STAGES, Kept, Stage
 from rarenodes.study.params import Study
 
-LIBRARY = Path(__file__).parents[1]
 NOTEBOOKS = LIBRARY.parents[1] / "notebooks"
 
 COMMAND = "python -m rarenodes stage"
 _HEADER = """\
 # Written by `python -m rarenodes pipeline` from the table in rarenodes.stages.table and the
 # parameters beside this file; a test says when it is out of date. Every stage lists the packages of
-# the library that its results depend on. `persist` keeps earlier results until a stage ended well.
+# the library that its results depend on, or its entry in code.json, which has their digests.
+# `persist` keeps earlier results until a stage ended well.
 # Which data set and variant a command is for, it learns from DVC (DVC_STAGE): names reach no shell.
 
 """
@@ -48,7 +49,8 @@ def pipeline_text(study: Study) -> str:
     for name in study.parameters.stages:
         if name not in STAGES:
             raise unknown_name("stage", name, STAGES, f"{study.params_file}: stages")
-    stages = {name: _definition(study, name, STAGES[name]) for name in study.parameters.stages}
+    names = study.parameters.stages if _holds_library(study) else ["code", *study.parameters.stages]
+    stages = {name: _definition(study, name, STAGES[name]) for name in names}
     text = _yaml({"stages": stages})
     for name in list(stages)[1:]:
         text = text.replace(f"\n  {name}:\n", f"\n\n  {name}:\n", 1)
@@ -111,6 +113,11 @@ def check_pipeline(study: Study) -> None:
         )
 
 
+def _holds_library(study: Study) -> bool:
+    """Whether the library is below the study's folder, where DVC ignores what compiling leaves."""
+    return LIBRARY.is_relative_to(study.folder.resolve())
+
+
 def _raw_files(study: Study) -> list[str]:
     """Files that the study's own data are read from, relative to its folder."""
     found = {
@@ -127,7 +134,8 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     if stage.items:
         definition["matrix"] = {item: axes[item] for item in stage.items}
     definition["cmd"] = COMMAND
-    definition["params"] = _params(study, stage)
+    if name != "code":
+        definition["params"] = _params(study, stage)
     definition["deps"] = [
         _filled(study, stage, template)
         for template in stage.inputs
@@ -135,7 +143,12 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     ]
     if stage.notebook is not None:
         definition["deps"].append(_relative(NOTEBOOKS / stage.notebook, study))
-    definition["deps"] += [_relative(LIBRARY / module, study) for module in stage.modules]
+    if name == "code":
+        definition["deps"] += [_relative(LIBRARY / file, study) for file in code_files(study)]
+    elif _holds_library(study):
+        definition["deps"] += [_relative(LIBRARY / module, study) for module in stage.modules]
+    else:
+        definition["params"].append({CODE_FILE: [name]})
     if name == "prepare":
         definition["deps"] += _raw_files(study)
     for group, kinds in {"outs": ("cache", "git"), "metrics": ("metrics",)}.items():

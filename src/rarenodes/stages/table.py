@@ -246,4 +246,15 @@ STAGES: Mapping[str, Stage] = {
         library=("loss", "pages", "stages/gallery.py", "training"),
         outputs={"reports/gallery": "git"},
     ),
+    # In pipelines of studies whose folder does not hold the library; no study names it.
+    "code": Stage(
+        notebook=None,
+        about="write digests of the code that each stage depends on",
+        items=(),
+        folders={},
+        run=_lazily("stages.code", "write_code"),
+        params=(),
+        library=("stages/code.py", "stages/table.py", "training/checkpoints.py"),
+        outputs={"code.json": "git"},
+    ),
 }  # fmt: skip

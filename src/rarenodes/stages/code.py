@@ -1,0 +1,47 @@
+"""The stage `code`: digests of the library's code, for studies whose folder does not hold it.
+
+DVC ignores compiled code (`.dvcignore`) inside a study's folder alone. A package outside it, given
+as a dependence, would be another one as soon as Python or numba has compiled it; its files, given
+one by one, would fill a lock with thousands of lines. So this stage lists the files, once, and the
+others depend on their line of its table.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from rarenodes.folders import write_whole
+from rarenodes.stages.table import STAGES
+from rarenodes.study.params import Study
+from rarenodes.training.checkpoints import source_digest
+
+LIBRARY = Path(__file__).parents[1]
+CODE_FILE = "code.json"
+# Of files that are sources; what compiling leaves beside them is none.
+SUFFIXES = {".py", ".json", ".jinja"}
+
+
+def code_files(study: Study) -> list[str]:
+    """Files of the library that some stage of a study depends on, relative to the library."""
+    modules = [STAGES[name].modules for name in ("code", *study.parameters.stages)]
+    return _sources({module for of_stage in modules for module in of_stage})
+
+
+def write_code(study: Study) -> dict[str, dict[str, str]]:
+    """Write `code.json`: by stage, and by package or module that it depends on, a SHA-256 digest."""
+    digests = {
+        name: {module: _digest(module) for module in STAGES[name].modules}
+        for name in study.parameters.stages
+    }
+    write_whole(study.folder / CODE_FILE, json.dumps(digests, indent=2) + "\n")
+    return digests
+
+
+def _digest(module: str) -> str:
+    return source_digest(LIBRARY, _sources([module]))
+
+
+def _sources(modules: Iterable[str]) -> list[str]:
+    paths = [LIBRARY / module for module in modules]
+    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))}
+    return sorted(f.relative_to(LIBRARY).as_posix() for f in files if f.suffix in SUFFIXES)
