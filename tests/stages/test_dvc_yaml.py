@@ -119,6 +119,8 @@ def test_an_edit_is_other_code_for_the_stages_that_depend_on_it(study, library, 
 def test_a_new_module_is_listed(study, library):
     before = set(code.code_files(study))
     (library / "loss" / "new.py").touch()
+    assert set(code.code_files(study)) == before
+    (library / "loss" / "new.py").write_text('"""A new loss."""\n')
     assert set(code.code_files(study)) - before == {"loss/new.py"}
 
 

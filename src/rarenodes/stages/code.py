@@ -22,9 +22,13 @@ SUFFIXES = {".py", ".json", ".jinja"}
 
 
 def code_files(study: Study) -> list[str]:
-    """Files of the library that some stage of a study depends on, relative to the library."""
+    """Files of the library that some stage of a study depends on, relative to the library.
+
+    Empty ones are left out, of which DVC would warn each time; one that is filled is listed anew.
+    """
     modules = [STAGES[name].modules for name in ("code", *study.parameters.stages)]
-    return _sources({module for of_stage in modules for module in of_stage})
+    files = _sources({module for of_stage in modules for module in of_stage})
+    return [file for file in files if (LIBRARY / file).stat().st_size]
 
 
 def write_code(study: Study) -> dict[str, dict[str, str]]:
