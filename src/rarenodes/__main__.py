@@ -14,7 +14,6 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed
 from rarenodes.pages.tables import compared_scores, seed_summary, write_table
 from rarenodes.settings import SettingsError
-from rarenodes.stages.check import check_study
 from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
 from rarenodes.stages.score import ScoreTables, score_variant
@@ -241,6 +240,8 @@ def _sources(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from rarenodes.stages.check import check_study  # the time it expects needs the trainings' code
+
     study = Study(options.params)
     parameters = study.parameters
     print(

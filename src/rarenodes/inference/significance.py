@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 
 class SignedRank(NamedTuple):
@@ -136,6 +135,8 @@ def wilcoxon_signed_rank(
     if n == 0:
         return SignedRank(0, *[np.nan] * 6, p=1.0, smallest_p=1.0)
     # Twice the rank is whole even for ties.
+    from scipy.stats import rankdata  # takes a second to import, and every command imports this
+
     ranks = np.rint(2 * rankdata(np.abs(d))).astype(int)
     plus, minus = ranks[d > 0].sum(), ranks[d < 0].sum()
     flips = _distribution_of_sum(ranks[d != 0])

@@ -15,9 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from pydantic import Field
-from scipy.special import nctdtrinc
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import nctdtrinc, ndtri, stdtrit
 
 from rarenodes.inference.significance import holm
 from rarenodes.settings import Settings
@@ -192,8 +190,8 @@ def smallest_detectable(
     # Beyond this the two distributions are one to six digits.
     normal = ~(degrees < 1e6)
     finite = np.where(normal, 1e6, degrees)
-    multiple = nctdtrinc(finite, 1 - power, student.ppf(1 - level / 2, finite))
-    multiple = np.where(normal, norm.ppf(1 - level / 2) + norm.ppf(power), multiple)
+    multiple = nctdtrinc(finite, 1 - power, stdtrit(finite, 1 - level / 2))
+    multiple = np.where(normal, ndtri(1 - level / 2) + ndtri(power), multiple)
     return np.where(errors == 0, 0.0, multiple * errors)
 
 
