@@ -66,7 +66,8 @@ def test_the_contents_lead_to_the_page(table, tmp_path):
     for name in ("CLAIMS.md", "data/README.md", "REPRODUCIBILITY.md", "site/examples.md"):
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text("# T\n")
-    (repository / "README.md").write_text("# N\n## What came out\n\n")
+    own = table.relative_to(repository)
+    (repository / "README.md").write_text(f"# N\n## What came out\n[of toy]({own})\n")
     library = repository / "src" / "rarenodes" / "__init__.py"
     library.parent.mkdir(parents=True)
     library.write_text("")
@@ -78,6 +79,12 @@ def test_the_contents_lead_to_the_page(table, tmp_path):
     contents = (tmp_path / "sources" / "reports" / "index.md").read_text()
     assert "evaluate · toy · rare nodes <evaluate/toy/rare_nodes>" in contents
     assert (page.parent / "tables" / rare_nodes.FILE).exists()
+    # A link to the table leads to the page, and from there to the file.
+    start = (tmp_path / "sources" / "index.md").read_text()
+    assert "[of toy](reports/evaluate/toy/rare_nodes.md)" in start
+    assert "(tables/rare_nodes.csv)" in page.read_text()
+    listed = (page.parent / "tables" / "index.md").read_text()
+    assert "[rare_nodes.csv](rare_nodes.csv)" in listed
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

@@ -47,6 +47,12 @@ class Site:
             *self._found("studies", "*/reports/**/tables/*.csv"),
         ]:
             self._homes[table.parent] = table.parent / "index.md"
+        # Tables that have a page to search in, on which, and beside which, links lead to the file.
+        self._searched = {
+            table: table.parent.with_name("rare_nodes.md")
+            for folder in self._homes
+            for table in self._found(folder, rare_nodes.FILE)
+        }
 
     def assemble(self) -> None:
         """Write every page, and copy what pages show and link to.
@@ -115,9 +121,10 @@ class Site:
         for path in self._found(reports, "**/*.md"):
             if path.parent not in self._homes or path.parent == reports:
                 entries.append((self._text(path), path))
-        for table in self._found(reports, f"**/tables/{rare_nodes.FILE}"):
+        for table, page in self._searched.items():
+            if reports not in table.parents:
+                continue
             about = notebooks.label(table.parent.parent)
-            page = table.parent.with_name("rare_nodes.md")
             self._write(page, rare_nodes.page(self.repository / table, about))
             entries.append((f"{about} · rare nodes", page))
         for folder, page in self._homes.items():
@@ -183,7 +190,11 @@ class Site:
             found = PurePosixPath(os.path.normpath(page.parent / file))
             if str(found) == "README.md":
                 found, place = self._section(place), ""
-            reached = self._reached(found)
+            searched = self._searched.get(found)
+            if searched and page not in (searched, self._home(found.parent)):
+                reached = searched
+            else:
+                reached = self._reached(found)
             if reached is None:
                 self.dead.append((page, target))
                 return None
