@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "pipeline", help="write dvc.yaml, after data sets with files of their own were added"
     ).set_defaults(command=_write_pipeline)
+    commands.add_parser(
+        "offline-plots", help="let the pages that `dvc plots` writes need no network, in this clone"
+    ).set_defaults(command=_make_plots_offline)
     prose = commands.add_parser(
         "prose", help="fill the blocks of a text that come from tables, or check them"
     )
@@ -144,6 +147,12 @@ def _run_stage_of_pipeline(options: argparse.Namespace) -> None:
 
 def _write_pipeline(options: argparse.Namespace) -> None:
     print(f"written: {write_pipeline(Study(options.params))}")
+
+
+def _make_plots_offline(options: argparse.Namespace) -> None:
+    from rarenodes.stages.dvc_plots import make_offline
+
+    print(f"written: {make_offline(Study(options.params))}")
 
 
 def _run_all(options: argparse.Namespace) -> None:

@@ -1,14 +1,18 @@
 """What `dvc plots` draws of a study: scores by rarity, and learning curves, of all variants."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from rarenodes.folders import write_whole
 from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.study.params import Study
 from rarenodes.study.results import HISTORY
 
 # Where DVC looks for templates, in a study's folder.
 TEMPLATE_FILES = ".dvc/plots"
+# The page around the plots, in the same place; made where it is wanted, and not committed.
+PAGE = "page.html"
 BY_RARITY, CURVES = "by_rarity", "learning_curves"
 TABLE = "reports/evaluate/{dataset}/tables/by_rarity.csv"
 # Columns of the table, and what is said of them.
@@ -61,6 +65,47 @@ def templates() -> dict[str, str]:
         ),
     }
     return {f"{name}.json": json.dumps(content, indent=1) + "\n" for name, content in made.items()}
+
+
+def make_offline(study: Study) -> Path:
+    """Let the pages that `dvc plots` writes hold the programs that draw them; the page around plots.
+
+    DVC's own page loads Vega from the network whenever it is looked at. The page that is made here
+    holds it, and this clone's own configuration (`config.local`) names the page.
+
+    Raises:
+        ValueError: the study's folder is none of DVC's.
+
+    """
+    from dvc.config import Config  # neither is needed elsewhere
+    from vl_convert import javascript_bundle
+
+    folder = study.folder / TEMPLATE_FILES
+    if not folder.parent.is_dir():
+        raise ValueError(f"{folder.parent}: there is no such folder; run `dvc init` first")
+    folder.mkdir(exist_ok=True)
+    # A function keeps the bundle's own names from those of the plots.
+    write_whole(folder / PAGE, _PAGE.replace("<BUNDLE>", javascript_bundle()))
+    with Config(str(folder.parent)).edit("local") as config:
+        config.setdefault("plots", {})["html_template"] = f"{folder.name}/{PAGE}"
+    return folder / PAGE
+
+
+# DVC fills the words in braces; where it would name scripts of the network, nothing is asked for.
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{refresh_tag}
+<title>Plots</title>
+<script>(() => {<BUNDLE>})();</script>
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
 
 
 def _template(x: dict[str, Any], variant: str) -> dict[str, Any]:
