@@ -207,6 +207,14 @@ def test_card(texts, saved):
     assert f"{card['scores']['by_rarity'][0]['average_precision']:.3f}" in page
 
 
+@pytest.mark.parametrize("variant", ["maximum", "linear"])
+def test_files_may_be_read_by_whoever_reads_new_files(texts, tmp_path, variant):
+    fitted(texts, VARIANTS[variant]).save(tmp_path / "model")
+    (tmp_path / "new").touch()
+    found = {path.stat().st_mode for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert found == {(tmp_path / "new").stat().st_mode}
+
+
 def test_nothing_is_pickled(saved):
     names = {path.suffix for path in saved.rglob("*") if path.is_file()}
     assert names == {".json", ".md", ".safetensors", ""}

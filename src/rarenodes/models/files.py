@@ -78,6 +78,7 @@ def save(model: "Model", folder: Path) -> None:
     with writing(folder):
         empty_folder(partial)
         _write(model, partial)
+        _share(partial)
         replace_folder(partial, folder)
 
 
@@ -94,6 +95,14 @@ def check_free(folder: Path) -> None:
         raise FileExistsError(
             f"{folder}: found something that is no model, which would be lost: name another folder"
         )
+
+
+def _share(folder: Path) -> None:
+    """Give all files the permissions of new files: those of safetensors are their owner's alone."""
+    mode = (folder / "model.json").stat().st_mode
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _write(model: "Model", folder: Path) -> None:
