@@ -96,6 +96,10 @@ def test_links_lead_to_pages_or_files(site):
             assert (page.parent / target.partition("#")[0]).is_file(), f"{page.name}: {target}"
 
 
+def test_every_link_of_the_repository_leads_somewhere(site):
+    assert site.dead == []
+
+
 def test_no_source_names_a_folder_of_a_machine(site):
     for path in site.output.rglob("*"):
         if path.suffix in (".md", ".ipynb", ".csv"):
@@ -211,6 +215,19 @@ def test_links_to_the_readme_lead_to_the_page_of_the_section(tmp_path):
     assert renew("../reports/compare/tables/main.md") == "../reports/compare/tables/index.md"
     assert renew("../reports/train/icd10cm_limited") == "../reports/index.md"
     assert renew("../notebooks/02_train.ipynb") == "../reports/index.md"
+    assert site.dead == []
+
+
+def test_a_folder_of_examples_is_a_page_of_its_files(tmp_path):
+    site = Site(REPOSITORY, tmp_path)
+    renew = site._renewer(PurePosixPath("data/README.md"))
+    assert renew("examples") == "../files/data/examples.md"
+    page = tmp_path / "files" / "data" / "examples.md"
+    text = page.read_text()
+    for path in (REPOSITORY / "data" / "examples").glob("*.*"):
+        assert f"[{path.name}](../../data/examples/{path.name})" in text
+        assert (tmp_path / "data" / "examples" / path.name).read_bytes() == path.read_bytes()
+    assert (REPOSITORY / "data" / "examples" / "animals_edges.csv").read_text() in text
     assert site.dead == []
 
 

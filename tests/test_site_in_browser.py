@@ -176,3 +176,41 @@ def test_a_table_sorts_by_the_numbers_of_a_column_both_ways(browser):
     assert browser.value(column) == sorted(before) != before
     browser.value(click)
     assert browser.value(column) == sorted(before, reverse=True)
+
+
+def test_words_that_start_with_a_digit_are_sorted_as_words(browser):
+    browser.open("index.html")
+    browser.value("""document.querySelector("article").insertAdjacentHTML("beforeend",
+      `<table id="own"><thead><tr><th>a</th></tr></thead><tbody>${
+        ["2nd", "1,155", "", "-0.5 [0, 1] *", "12", "10-day", "b"]
+          .map((text) => `<tr><td>${text}</td></tr>`).join("")}</tbody></table>`)""")
+    browser.value("makeSortable(document.querySelector('#own'))")
+    browser.value("document.querySelector('#own th').click()")
+    column = "[...document.querySelectorAll('#own td')].map((cell) => cell.textContent)"
+    assert browser.value(column) == ["-0.5 [0, 1] *", "12", "1,155", "10-day", "2nd", "b", ""]
+
+
+def test_a_figure_opens_in_full_size(browser):
+    browser.open("reports/compare/04_compare.html")
+    figures = "[...document.querySelectorAll('article img')]"
+    assert browser.value(f"{figures}.length") > 0
+    assert browser.value(f"{figures}.every((image) => image.closest('a').href === image.src)")
+
+
+def test_rare_nodes_are_searched_and_their_counts_seen_on_a_phone(browser):
+    browser.read_as(*READERS["phone, dark"])
+    browser.open("reports/evaluate/icd10cm_limited/rare_nodes.html")
+    browser.wait_for("!!document.querySelector('.table-search')")
+    browser.value("""(() => {
+      const field = document.querySelector(".table-search");
+      field.value = "neoplasm mcm";
+      field.dispatchEvent(new Event("input"));
+    })()""")
+    rows = "[...document.querySelectorAll('table.searchable tbody tr')]"
+    shown = browser.value(f"{rows}.filter((row) => !row.hidden).map((row) => row.textContent)")
+    assert 0 < len(shown) < browser.value(f"{rows}.length")
+    assert all("neoplasm" in text.lower() and "mcm" in text for text in shown)
+    heads = browser.value("""[...document.querySelectorAll("table.searchable th")]
+      .filter((head) => head.getBoundingClientRect().right < innerWidth)
+      .map((head) => head.textContent)""")
+    assert heads[:3] == ["node", "hits", "misses"]

@@ -46,11 +46,11 @@ def test_rows_are_shown_as_they_are(table):
     assert len(rows) == 3
     cells = re.findall(r"<td[^>]*>(.*?)</td>", rows[1])
     assert cells == [
-        "Cholera", "mcm", "3", "2", "1.67", "0.33", "0", "nothing", "1", "el tor &amp; others",
+        "Cholera", "1.67", "0.33", "mcm", "3", "2", "0", "nothing", "1", "el tor &amp; others",
         "a &lt;b&gt; and &#96;c&#96; &#96;&#96;&#96;&#96; more",
     ]  # fmt: skip
     assert len(re.findall("<th>", rows[0])) == len(cells)
-    assert re.findall(r"<td[^>]*>(.*?)</td>", rows[2])[4:6] == ["10", "0.33"]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", rows[2])[1:3] == ["10", "0.33"]
     # Nothing in a row ends the block that it stands in.
     assert text.count("````") == 2
 
@@ -103,7 +103,7 @@ def test_a_reader_searches_and_sorts(table, tmp_path):
         seen.push(see() + document.querySelector(".table-count").textContent);
       }
       for (const click of [1, 2]) {
-        document.querySelectorAll("th")[4].click();
+        document.querySelectorAll("th")[1].click();
         seen.push(see());
       }
       document.title = seen.join("|");

@@ -16,6 +16,9 @@ CHECKLIST = "REPRODUCIBILITY.md"
 CLAIMS = "CLAIMS.md"
 # Files that are shown as pages of code; others that are linked to can be had as they are.
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json"}
+# Folders that are shown as a page of their files, and of these, those that can be read.
+SHOWN_FOLDERS = (PurePosixPath("data/examples"),)
+READ_AS_TEXT = {*LANGUAGES, ".arff", ".csv", ".obo", ".txt"}
 
 Entry = tuple[str, PurePosixPath]
 
@@ -205,6 +208,8 @@ class Site:
     def _reached(self, path: PurePosixPath) -> PurePosixPath | None:
         """The page or the copied file that stands for a file or folder of the repository."""
         here = self.repository / path
+        if path in SHOWN_FOLDERS and here.is_dir():
+            return self._folder(path)
         if here.is_dir():
             return self._home(path)
         if self._is_page(path):
@@ -244,6 +249,20 @@ class Site:
         """The page that stands for a folder: its own, or that of the next one around it."""
         around = (self._homes[p] for p in (folder, *folder.parents) if p in self._homes)
         return next(around, None)
+
+    def _folder(self, folder: PurePosixPath) -> PurePosixPath:
+        """A page that shows the files of a folder, and from which they can be had."""
+        page = PurePosixPath("files", f"{folder}.md")
+        parts = ["---\norphan: true\n---", f"# {folder}"]
+        for path in self._found(folder, "*.*"):
+            target = self.output / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.repository / path, target)
+            parts += [f"## {path.name}", f"[{path.name}]({os.path.relpath(path, page.parent)})"]
+            if path.suffix in READ_AS_TEXT:
+                parts.append(fenced(self._read(path), LANGUAGES.get(path.suffix, "text")))
+        self._save(page, "\n\n".join(parts) + "\n")
+        return page
 
     def _source(self, path: PurePosixPath) -> PurePosixPath:
         """A page that shows a file of code or settings."""

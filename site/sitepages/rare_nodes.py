@@ -6,14 +6,14 @@ from pathlib import Path
 
 FILE = "rare_nodes.csv"
 
-# Columns of the evaluation's table and what readers call them; numbers are rounded to their digits.
+# Columns of the evaluation's table and what readers call them, first what a narrow screen shows.
 COLUMNS = {
     "name": "node",
+    "hits": "hits",
+    "misses": "misses",
     "variant": "variant",
     "training_examples": "training examples",
     "test_examples": "test examples",
-    "hits": "hits",
-    "misses": "misses",
     "false_alarms": "false alarms",
     "taken_for": "misses taken for",
     "taken_for_share": "share of misses",

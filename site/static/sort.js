@@ -2,10 +2,13 @@
 
 const SENTENCE = 40; // characters from which a cell is prose, and its column wraps
 
+// A number may have its spread, interval or verdict behind it; a word that starts with a digit is a word.
+const NUMBER = /^[+-]?(\d[\d,]*)?\.?\d+(e[+-]?\d+)?(?![\w.-])/i;
+
 function key(row, column) {
   const text = row.cells[column].textContent.trim();
-  const number = Number.parseFloat(text.replace("−", "-").replace(/(\d),(?=\d{3})/g, "$1"));
-  return Number.isNaN(number) ? text : number;
+  const number = text.replace("−", "-").match(NUMBER);
+  return number ? Number(number[0].replace(/,/g, "")) : text;
 }
 
 // Numbers before words; cells that say that there is no value come last in both orders.
