@@ -55,6 +55,17 @@ def test_every_executed_notebook_is_a_page_that_contents_lead_to(site):
     assert {(site.output / name).resolve() for name in names} <= reached(site)
 
 
+def test_trainings_are_listed_after_what_is_said_of_them_and_tables_last(site):
+    text = (site.output / "reports" / "index.md").read_text()
+    names = re.findall(r"^(\S.*) <", text, re.MULTILINE)
+    kinds = [
+        2 if name.endswith("tables") else 1 if name.startswith("train") else 0 for name in names
+    ]
+    assert kinds == sorted(kinds)
+    place = names.index("evaluate · hpo")
+    assert names[place + 1] == "evaluate · hpo · rare nodes"
+
+
 def test_contents_lead_to_every_page_but_files_of_code(site):
     pages = {p.resolve() for p in site.output.rglob("*") if p.suffix in (".md", ".ipynb")}
     assert {p.relative_to(site.output).parts[0] for p in pages - reached(site)} == {"files"}

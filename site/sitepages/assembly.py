@@ -134,6 +134,7 @@ class Site:
             if reports in folder.parents:
                 self._tables(folder)
                 entries.append((notebooks.label(folder), page))
+        entries.sort(key=_importance)
         items = [
             f"{name} <{path.relative_to(home.parent).with_suffix('')}>" for name, path in entries
         ]
@@ -270,6 +271,12 @@ class Site:
         code = fenced(self._read(path), LANGUAGES[path.suffix])
         self._save(page, f"---\norphan: true\n---\n\n# {path}\n\n{code}")
         return page
+
+
+def _importance(entry: Entry) -> tuple[bool, bool, str]:
+    """Trainings, of which there are many, come after what says something of them, tables last."""
+    name = entry[0]
+    return name.endswith(notebooks.SEPARATOR + "tables"), name.startswith("train"), name.casefold()
 
 
 def toctree(caption: str, entries: Iterable[str], *, hidden: bool = True) -> str:

@@ -8,6 +8,8 @@ from sitepages.markdown import relinked
 
 # MyST-NB folds the source of cells with this tag; outputs stay.
 FOLDED = "hide-input"
+# Between the parts of a label.
+SEPARATOR = " · "
 
 
 def label(path: PurePosixPath) -> str:
@@ -18,7 +20,7 @@ def label(path: PurePosixPath) -> str:
     """
     parts = path.parts[path.parts.index("reports") + 1 :]
     name = path.stem
-    return " · ".join(parts[:-1] if name[0].isdigit() and parts[:-1] else (*parts[:-1], name))
+    return SEPARATOR.join(parts[:-1] if name[0].isdigit() and parts[:-1] else (*parts[:-1], name))
 
 
 def page(text: str, path: PurePosixPath, renew: Any) -> str:
