@@ -204,44 +204,6 @@ def test_an_interval_without_ends_is_a_dash():
     assert (shown["Holm p"], shown["smallest possible Holm p"], shown["p"]) == (1.0, 1.0, 0.5)
 
 
-def finds() -> pd.DataFrame:
-    """Three rare nodes of two variants, most missed first."""
-    columns = "variant name training_examples test_examples hits misses false_alarms taken_for found missed"
-    rows = [
-        ("mcm", "a", 5, 4, 0.0, 4.0, 1.0, "b*", "", "<x> & `y`"),
-        ("mcm", "b*", 6, 3, 1.25, 1.75, 0.5, "nothing", "$1", "a|b"),
-        ("better", "a", 5, 4, 3.5, 0.5, 2.0, "nothing", "x", "y"),
-        ("mcm", "c", 1, 2, 2.0, 0.0, 0.0, "", "z", ""),
-        ("better", "b*", 6, 3, 3.0, 0.0, 0.0, "", "x", ""),
-        ("better", "c", 1, 2, 0.0, 2.0, 0.0, "nothing", "", "z"),
-    ]
-    return pd.DataFrame(rows, columns=columns.split())
-
-
-def test_rare_nodes_that_were_found_are_counted_by_their_training_examples():
-    table = tables.rare_nodes_table(finds())
-    assert table.index.tolist() == [
-        ("1–5", "better"), ("1–5", "mcm"), ("6–10", "better"), ("6–10", "mcm"),
-    ]  # fmt: skip
-    assert table.columns.tolist() == [
-        "nodes", "test examples", "hits", "false alarms", "nodes never found", "nodes always found",
-    ]  # fmt: skip
-    assert table.loc[("1–5", "mcm")].tolist() == [2, 6, 2.0, 1.0, 1, 1]
-    assert table.loc[("1–5", "better")].tolist() == [2, 6, 3.5, 2.0, 1, 0]
-    assert table.loc[("6–10", "better")].tolist() == [1, 3, 3.0, 0.0, 0, 1]
-
-
-def test_the_most_missed_are_shown_with_texts_as_they_are():
-    table = tables.missed_table(finds(), "mcm", 2)
-    assert table.index.tolist() == ["a", "b&#42;"]
-    assert table["misses"].tolist() == [4.0, 1.8]
-    assert table["misses taken for"].tolist() == ["b&#42;", "nothing"]
-    assert table["an example that was missed"].tolist() == [
-        "&#60;x&#62; &#38; &#96;y&#96;", "a&#124;b",
-    ]  # fmt: skip
-    assert table["an example that was found"].tolist() == ["", "&#36;1"]
-
-
 def test_matched_recall_is_shown_as_pooled_and_macro():
     matched = pd.DataFrame(
         {

@@ -307,6 +307,70 @@ def rare_nodes(material: Material, baseline: str) -> pd.DataFrame:
     return table.sort_values(["misses", "node"], ascending=[False, True], ignore_index=True)
 
 
+def rare_nodes_table(found: pd.DataFrame) -> pd.DataFrame:
+    """How many rare nodes each variant found, by their training examples.
+
+    Args:
+        found: a row per variant and rare node, see `rare_nodes`.
+
+    Returns:
+        A row per bin and variant: its nodes, and how many of them are found in no run and in every
+        example of every run; their test examples (an example counts for each of its nodes), hits
+        and false alarms, means over runs.
+
+    """
+    seen = found.assign(
+        rarity=metrics.rarity_bin(found["training_examples"].to_numpy()),
+        never=found["hits"] == 0,
+        always=found["misses"] == 0,
+    )
+    groups = seen.groupby(["rarity", "variant"], observed=True)
+    counts = ["test_examples", "hits", "false_alarms", "never", "always"]
+    table = groups[counts].sum().round(1)
+    table.insert(0, "nodes", groups.size())
+    table.index.names = ["training examples", "variant"]
+    names = {
+        "test_examples": "test examples",
+        "false_alarms": "false alarms",
+        "never": "nodes never found",
+        "always": "nodes always found",
+    }
+    return table.rename(columns=names)
+
+
+def missed_table(found: pd.DataFrame, variant: str, count: int) -> pd.DataFrame:
+    """The rare nodes of most misses, most missed first.
+
+    Args:
+        found: a row per variant and rare node, see `rare_nodes`.
+        variant: whose misses.
+        count: how many nodes.
+
+    """
+    names = {
+        "name": "node",
+        "training_examples": "training examples",
+        "test_examples": "test examples",
+        "hits": "hits",
+        "misses": "misses",
+        "false_alarms": "false alarms",
+        "taken_for": "misses taken for",
+        "found": "an example that was found",
+        "missed": "an example that was missed",
+    }
+    table = found[found["variant"] == variant].head(count)[list(names)].round(1)
+    table = table.map(lambda cell: _literal(cell) if isinstance(cell, str) else cell)
+    return table.rename(columns=names).set_index("node")
+
+
+def _literal(text: str) -> str:
+    """A text of the data in Markdown that shows it as it is, whatever marks it holds."""
+    return "".join(f"&#{ord(sign)};" if sign in _MARKS else sign for sign in text)
+
+
+_MARKS = frozenset("&<>`*_[]|$~\\")
+
+
 def _best_of_rare(material: Material, baseline: str) -> str:
     means = {
         variant: material.tables.with_rare(variant).get(catalogue.column(RARE_RANKING))
