@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "stage", help="run the stage that DVC names in DVC_STAGE; what dvc.yaml calls"
     ).set_defaults(command=_run_stage_of_pipeline)
+    _add_grid(commands)
     commands.add_parser(
         "pipeline", help="write dvc.yaml, after data sets with files of their own were added"
     ).set_defaults(command=_write_pipeline)
@@ -84,6 +85,32 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("datasets", nargs="*", help="only these")
     check.set_defaults(command=_check)
     return parser
+
+
+def _add_grid(commands: "argparse._SubParsersAction") -> None:
+    grid = commands.add_parser(
+        "grid",
+        help="run a stage's items on a cluster, or on all cores, and record them in dvc.lock",
+        description="Run those of a stage's items that `dvc repro` would run, on workers of Dask, and "
+        "record them, so that `dvc repro` has nothing to do for them. All machines have to see the "
+        "study's folder under the same path.",
+    )
+    grid.add_argument("items", nargs="*", help="names or patterns, toy-mcm or 'toy-*'; else all")
+    grid.add_argument("--stage", default="train", help="whose items (default: %(default)s)")
+    where = grid.add_mutually_exclusive_group()
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a running scheduler of Dask, tcp://… or tls://…, or its scheduler file, ….json; "
+        "certificates are set up in Dask's own configuration. Without it, workers are started here",
+    )
+    where.add_argument(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="how many here (default: as many trainings as the cores have room for)",
+    )
+    grid.set_defaults(command=_grid)
 
 
 def _add_models(commands: "argparse._SubParsersAction") -> None:
@@ -143,6 +170,16 @@ def _run_stage_of_pipeline(options: argparse.Namespace) -> None:
     name, items = stage_from_dvc(study, os.environ)
     check_pipeline(study)
     run_stage(study, name, items)
+
+
+def _grid(options: argparse.Namespace) -> None:
+    from rarenodes.stages.grid import run_grid  # Dask is needed for this alone
+
+    if options.workers is not None and options.workers < 1:
+        raise SettingsError(f"--workers: expected 1 or more, found {options.workers}")
+    run_grid(
+        Study(options.params), options.stage, options.items, options.scheduler, options.workers
+    )
 
 
 def _write_pipeline(options: argparse.Namespace) -> None:
