@@ -31,7 +31,7 @@ audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the
 scale: $(INSTALLED)  ## Train on all of ICD-10-CM: two hours or more
 	cd studies/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-survey: $(INSTALLED)  ## Train every variant of the catalogue on two data sets
+survey: $(INSTALLED)  ## Train every variant of the catalogue with one budget: an hour
 	cd studies/survey && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
