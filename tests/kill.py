@@ -1,12 +1,13 @@
 """Kill a command at random moments, run it again, and compare with a run that nobody interrupted.
 
-    python tests/kill.py [--kills 25] [--seed 0] [--alone] [--study FOLDER] [--outputs results ...] [-- COMMAND ...]
+    python tests/kill.py [--kills 25] [--seed 0] [--alone] [--study FOLDER] [--outputs results ...]
+                         [--at-the-end dvc.lock ...] [-- COMMAND ...]
 
 Without a command, one of `python -m rarenodes train` on a small synthetic data set, with a
 checkpoint after every epoch. Each trial starts from a copy of the study, kills the command with
-SIGKILL after a random part of the time that a whole run takes, checks that what has its final name
-is whole (as before the run, or as after it), runs the command again, and compares the bytes of all
-outputs with those of the run that was not interrupted.
+SIGKILL after a random part of the time that a whole run takes, checks that each output that has its
+final name is whole (as before the run, or as after it), runs the command again, and compares the
+bytes of all outputs with those of the run that was not interrupted.
 """
 
 import argparse
@@ -54,7 +55,10 @@ class Killing:
     Attributes:
         command: what is run, in the study's folder; None for the training above.
         template: the study's folder before the first run; copied for each trial.
-        outputs: files and folders, relative to the study's, whose bytes are compared.
+        outputs: files and folders, relative to the study's, whose bytes are compared; each is what
+            one step of the command leaves.
+        at_the_end: more of them, which the command's steps fill one after the other: compared when
+            it has ended.
         alone: whether the command is killed without the processes that it has started.
 
     """
@@ -62,6 +66,7 @@ class Killing:
     command: Sequence[str] | None
     template: Path
     outputs: Sequence[str]
+    at_the_end: Sequence[str] = ()
     alone: bool = False
 
     def start(self, folder: Path) -> multiprocessing.Process:
@@ -90,12 +95,15 @@ class Killing:
         process.join()
         return True
 
-    def bytes_of_outputs(self, folder: Path) -> dict[str, str]:
-        """SHA-256 of every output file by its path."""
-        files = []
-        for output in self.outputs:
-            path = folder / output
-            files += [path] if path.is_file() else sorted(path.rglob("*"))
+    def bytes_of_all(self, folder: Path) -> dict[str, str]:
+        """SHA-256 of every file that is compared, by its path."""
+        outputs = (*self.outputs, *self.at_the_end)
+        return {k: v for output in outputs for k, v in self.bytes_of(output, folder).items()}
+
+    def bytes_of(self, output: str, folder: Path) -> dict[str, str]:
+        """SHA-256 of an output's files by their paths."""
+        path = folder / output
+        files = [path] if path.is_file() else sorted(path.rglob("*"))
         return {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
@@ -139,14 +147,15 @@ def try_killing(killing: Killing, kills: int, rng: random.Random, scratch: Path)
     """What went wrong in so many trials; nothing where all is well."""
     whole = scratch / "whole"
     shutil.copytree(killing.template, whole)
-    before = killing.bytes_of_outputs(whole)
+    before = {output: killing.bytes_of(output, whole) for output in killing.outputs}
     started = time.monotonic()
     killing.run(whole)
     seconds = time.monotonic() - started
-    expected = killing.bytes_of_outputs(whole)
+    after_it = {output: killing.bytes_of(output, whole) for output in killing.outputs}
+    expected = killing.bytes_of_all(whole)
     problems, interrupted = [], 0
-    if not expected or expected == before:
-        return ["the command left no outputs: nothing to compare"]
+    if any(not after_it[output] or after_it[output] == before[output] for output in before):
+        return ["the command did not make every output: nothing to compare"]
     for trial in range(kills):
         folder = scratch / f"trial-{trial}"
         shutil.copytree(killing.template, folder)
@@ -156,18 +165,17 @@ def try_killing(killing: Killing, kills: int, rng: random.Random, scratch: Path)
             shutil.copytree(killing.template, folder)
             after *= 0.8
         interrupted += 1
-        left = killing.bytes_of_outputs(folder)
+        left = {output: killing.bytes_of(output, folder) for output in before}
         checkpoints = len(list(folder.glob("scratch/checkpoints/*/epoch-*.safetensors")))
         print(
             f"kill {trial}: after {after:.2f} of {seconds:.2f} s, {checkpoints} checkpoints",
             flush=True,
         )
-        if left not in (before, expected):
-            problems.append(
-                f"kill {trial}, after {after:.2f} s: neither old nor new: {sorted(left)}"
-            )
+        torn = [o for o in left if left[o] not in (before[o], after_it[o])]
+        if torn:
+            problems.append(f"kill {trial}, after {after:.2f} s: neither old nor new: {torn}")
         killing.run(folder)
-        found = killing.bytes_of_outputs(folder)
+        found = killing.bytes_of_all(folder)
         different = {name for name in found | expected if found.get(name) != expected.get(name)}
         if different:
             problems.append(f"kill {trial}, after {after:.2f} s: differ: {sorted(different)}")
@@ -190,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--alone", action="store_true", help="kill the command, not its children")
     parser.add_argument("--study", type=Path, help="folder that the command runs in a copy of")
     parser.add_argument("--outputs", nargs="+", default=["results"])
+    parser.add_argument("--at-the-end", nargs="+", default=[], metavar="FILE")
     parser.add_argument("command", nargs="*", help="instead of a small training")
     given = parser.parse_args(arguments)
     if bool(given.command) != (given.study is not None):
@@ -203,7 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if given.command:
-            killing = Killing(given.command, given.study, given.outputs, given.alone)
+            killing = Killing(
+                given.command, given.study, given.outputs, given.at_the_end, given.alone
+            )
         else:
             (scratch / "template").mkdir()
             killing = small_training(scratch / "template")
