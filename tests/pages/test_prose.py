@@ -142,6 +142,18 @@ def test_a_table_by_itself_is_a_source(results):
     assert TABLE in path.read_text()
 
 
+def test_published_figures_stand_beside_ours():
+    rows = [("enron", "baseline", 0, 0.77), ("enron", "baseline_alone", 0, 0.75)]
+    rows += [("enron", "baseline_alone", 1, 0.76), ("seq_FUN", "baseline", 0, 0.3)]
+    table = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "score"])
+    table = table.assign(measure="micro_average_precision", nodes="all")
+    lines = prose.render("published", {"table": table}).splitlines()
+    assert lines[2:] == [
+        "| enron | 0.755 ± 0.007 | 0.770 ± – | −0.001 | 0.756 | 0.724 | 0.710 | 0.681 |",
+        "| seq_FUN | – | 0.300 ± – | – | 0.292 | 0.291 | 0.290 | 0.284 |",
+    ]
+
+
 def test_a_block_within_a_line_stays_there(results, monkeypatch):
     def render(name, values):
         return str(prose.pick(values["tables"]["main"], name, variant="weighted"))
