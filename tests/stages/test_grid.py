@@ -327,6 +327,13 @@ def test_items_are_named_or_matched(study):
     assert item_names(study, "prepare", []) == {"prepare@toy": {"dataset": "toy"}}
 
 
+def test_committees_are_no_items_of_the_training():
+    study = Study(Path(__file__).parents[2] / "params.yaml")
+    assert study.parameters.committees
+    count = len(study.parameters.datasets) * len(study.parameters.variants)
+    assert len(item_names(study, "train", [])) == count
+
+
 # --- workers and receipts -------------------------------------------------------------------------
 
 

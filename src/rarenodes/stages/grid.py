@@ -118,7 +118,8 @@ def item_names(study: Study, stage: str, wanted: Sequence[str]) -> dict[str, dic
     of_study = [name for name in study.parameters.stages if name in STAGES and STAGES[name].items]
     if stage not in of_study:
         raise unknown_name("stage of items", stage, of_study, str(study.params_file))
-    values = {"dataset": list(study.parameters.datasets), "variant": list(study.variants)}
+    trained = [name for name in study.variants if name not in study.parameters.committees]
+    values = {"dataset": list(study.parameters.datasets), "variant": trained}
     definition: Stage = STAGES[stage]
     combinations = product(*(values[item] for item in definition.items))
     names = {

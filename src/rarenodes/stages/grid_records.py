@@ -73,7 +73,8 @@ class Records:
     def dependences(self, names: Iterable[str]) -> dict[str, Dependences]:
         """What items depend on as it is now; nothing is written."""
         with self._repo() as repo:
-            return {name: self._dependences(repo, name) for name in names}
+            stages = self._stages(repo)
+            return {name: self._dependences(stages[name]) for name in names}
 
     def commit(self, expected: dict[str, str]) -> list[str]:
         """Record items in `dvc.lock` and their outputs in the cache, as `dvc commit --force` does.
@@ -87,8 +88,9 @@ class Records:
         """
         changed = []
         with self._repo() as repo, self._lock_kept():
+            stages = self._stages(repo)
             for name, digest in expected.items():
-                if self._dependences(repo, name).digest != digest:
+                if self._dependences(stages[name]).digest != digest:
                     changed.append(name)
                     continue
                 # Linking the outputs to the cache would remove them for a moment.
@@ -143,8 +145,11 @@ class Records:
         own = Path(stage.path) == self.folder / "dvc.yaml"
         return stage.name if own else f"{os.path.relpath(stage.path, self.folder)}:{stage.name}"
 
-    def _dependences(self, repo: Repo, name: str) -> Dependences:
-        (stage,) = repo.stage.collect(self._target(name))
+    def _stages(self, repo: Repo) -> dict[str, Stage]:
+        """All of the pipeline, by name: DVC reads the whole of it for one stage as for all."""
+        return {self._name(stage): stage for stage in repo.index.stages}
+
+    def _dependences(self, stage: Stage) -> Dependences:
         stage.save_deps()
         lines = [[dep.def_path, dep.hash_info.name, dep.hash_info.value] for dep in stage.deps]
         text = json.dumps(
