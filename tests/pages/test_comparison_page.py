@@ -103,6 +103,7 @@ def test_limits_name_sources_budgets_and_what_does_not_matter():
         "sources": ["icd10cm"],
         "seeds": 3,
         "rule": {"level": 0.05, "equivalence": 0.05, "floor": 0.002, "blunt": 10},
+        "tuned": False,
         "budgets": [{"data_set": "one", "epochs": 15, "batch_size": 128, "members": 4}],
     }
     values = comparison_values(differences(), "mcm", 0.05) | more
@@ -113,6 +114,10 @@ def test_limits_name_sources_budgets_and_what_does_not_matter():
     assert "3 seeds give a rough picture" in text
     assert "**Independence.**" in text
     assert "**Independence.**" not in render("compare_limits", values | {"sources": ["a", "b"]})
+    assert "15 epochs" in text
+    of_its_own = render("compare_limits", values | {"tuned": True})
+    assert "15 epochs" not in of_its_own
+    assert "Each variant has the budget that one search chose for it" in of_its_own
 
 
 def test_cells_of_the_matrix_keep_the_order_of_scores_and_name_contrasts():

@@ -76,6 +76,7 @@ def compare_datasets(study: Study) -> Comparison:
             "seeds": study.parameters.training.seeds,
             "resamples": settings.resamples,
             "rule": settings.rule.model_dump(),
+            "tuned": study.budgets_file is not None,
             "budgets": [
                 {"data_set": name, **study.training(name, settings.baseline).model_dump()}
                 for name in study.parameters.datasets
