@@ -97,7 +97,7 @@ def left_to_run(folder: Path) -> list[str]:
 def problems_of(folder: Path, expected: Path) -> list[str]:
     """What a folder has that is not what a run without interruption leaves."""
     compared = Killing(None, folder, OUTPUTS)
-    found, whole = compared.bytes_of_outputs(folder), compared.bytes_of_outputs(expected)
+    found, whole = compared.bytes_of_all(folder), compared.bytes_of_all(expected)
     different = sorted(name for name in found | whole if found.get(name) != whole.get(name))
     problems = [f"differ: {different}"] if different else []
     if entries(folder) != entries(expected):

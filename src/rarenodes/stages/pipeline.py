@@ -134,8 +134,10 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     if stage.items:
         definition["matrix"] = {item: axes[item] for item in stage.items}
     definition["cmd"] = COMMAND
-    if name != "code":
-        definition["params"] = _params(study, stage)
+    code_params, code_deps = _code(study, name)
+    params = [*_params(study, stage), *code_params]
+    if params:
+        definition["params"] = params
     definition["deps"] = [
         _filled(study, stage, template)
         for template in stage.inputs
@@ -143,12 +145,7 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     ]
     if stage.notebook is not None:
         definition["deps"].append(_relative(NOTEBOOKS / stage.notebook, study))
-    if name == "code":
-        definition["deps"] += [_relative(LIBRARY / file, study) for file in code_files(study)]
-    elif _holds_library(study):
-        definition["deps"] += [_relative(LIBRARY / module, study) for module in stage.modules]
-    else:
-        definition["params"].append({CODE_FILE: [name]})
+    definition["deps"] += code_deps
     if name == "prepare":
         definition["deps"] += _raw_files(study)
     for group, kinds in {"outs": ("cache", "git"), "metrics": ("metrics",)}.items():
@@ -160,6 +157,15 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
         if entries:
             definition[group] = entries
     return definition
+
+
+def _code(study: Study, name: str) -> tuple[list[Any], list[str]]:
+    """What stands for the code that a stage depends on: keys of `code.json`, and files."""
+    if name == "code":
+        return [], [_relative(LIBRARY / file, study) for file in code_files(study)]
+    if _holds_library(study):
+        return [], [_relative(LIBRARY / module, study) for module in STAGES[name].modules]
+    return [{CODE_FILE: [name]}], []
 
 
 def _params(study: Study, stage: Stage) -> list[Any]:
