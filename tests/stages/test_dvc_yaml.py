@@ -13,6 +13,7 @@ from rarenodes.settings import SettingsError
 from rarenodes.stages import code
 from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
 from rarenodes.stages.pipeline import check_pipeline, pipeline_text, stage_from_dvc, write_pipeline
+from rarenodes.stages.sources import SUFFIXES
 from rarenodes.study.params import Study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def test_a_new_module_is_listed(study, library):
 
 def test_all_files_of_the_library_are_sources():
     files = [p for p in code.LIBRARY.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    assert {path.suffix for path in files} <= code.SUFFIXES
+    assert {path.suffix for path in files} <= SUFFIXES
 
 
 @pytest.mark.parametrize("folder", ["../../data", "/elsewhere"])

@@ -7,18 +7,14 @@ others depend on their line of its table.
 """
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
 
 from rarenodes.folders import write_whole
+from rarenodes.stages.sources import LIBRARY, source_files
 from rarenodes.stages.table import STAGES
 from rarenodes.study.params import Study
 from rarenodes.training.checkpoints import source_digest
 
-LIBRARY = Path(__file__).parents[1]
 CODE_FILE = "code.json"
-# Of files that are sources; what compiling leaves beside them is none.
-SUFFIXES = {".py", ".json", ".jinja"}
 
 
 def code_files(study: Study) -> list[str]:
@@ -27,7 +23,7 @@ def code_files(study: Study) -> list[str]:
     Empty ones are left out, of which DVC would warn each time; one that is filled is listed anew.
     """
     modules = [STAGES[name].modules for name in ("code", *study.parameters.stages)]
-    files = _sources({module for of_stage in modules for module in of_stage})
+    files = source_files(LIBRARY, {module for of_stage in modules for module in of_stage})
     return [file for file in files if (LIBRARY / file).stat().st_size]
 
 
@@ -42,10 +38,4 @@ def write_code(study: Study) -> dict[str, dict[str, str]]:
 
 
 def _digest(module: str) -> str:
-    return source_digest(LIBRARY, _sources([module]))
-
-
-def _sources(modules: Iterable[str]) -> list[str]:
-    paths = [LIBRARY / module for module in modules]
-    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))}
-    return sorted(f.relative_to(LIBRARY).as_posix() for f in files if f.suffix in SUFFIXES)
+    return source_digest(LIBRARY, source_files(LIBRARY, [module]))

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rarenodes.folders import exclusive, sha256_of, write_whole
+from rarenodes.stages.sources import LIBRARY, source_files
 
-LIBRARY = Path(__file__).parents[1]
 # Of the library's files when this process started; what is edited later is not what it runs.
 _LOADED: dict[str, str] = {}
 
@@ -193,11 +193,7 @@ def unfit(needed: Needed, dask_worker: Any) -> str:
 
 def library_digests() -> dict[str, str]:
     """SHA-256 of the library's sources as they are now, by their paths in it."""
-    paths = sorted(LIBRARY.rglob("*.py"))
-    return {
-        path.relative_to(LIBRARY).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-    }
+    return {file: sha256_of(LIBRARY / file) for file in source_files(LIBRARY, ["."])}
 
 
 def code_of(modules: Iterable[str], digests: Mapping[str, str]) -> str:

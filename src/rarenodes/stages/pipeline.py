@@ -16,8 +16,9 @@ import yaml
 from rarenodes.datasets import raw_files_of
 from rarenodes.folders import write_whole
 from rarenodes.settings import SettingsError, unknown_name
-from rarenodes.stages.code import CODE_FILE, LIBRARY, code_files
+from rarenodes.stages.code import CODE_FILE, code_files
 from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
+from rarenodes.stages.sources import LIBRARY
 from rarenodes.stages.table import STAGES, Kept, Stage
 from rarenodes.study.params import Study
 

@@ -254,7 +254,9 @@ STAGES: Mapping[str, Stage] = {
         folders={},
         run=_lazily("stages.code", "write_code"),
         params=(),
-        library=("stages/code.py", "stages/table.py", "training/checkpoints.py"),
+        library=(
+            "stages/code.py", "stages/sources.py", "stages/table.py", "training/checkpoints.py",
+        ),
         outputs={"code.json": "git"},
     ),
 }  # fmt: skip
