@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey tuning images images-all test lint format bench pages site clean
+.PHONY: help install repro audit scale survey tuning images images-all benchmark test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,26 +22,33 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Items side by side on all cores; DVC then has nothing left to do, and says so.
+WHOLE = PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'python -m rarenodes grid --all; dvc repro'
+
 repro: $(INSTALLED)  ## Rebuild every result of the default study
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	@$(WHOLE)
 
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: hours; needs the benchmark data
-	cd studies/audit && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cd studies/audit && $(WHOLE)
 
 scale: $(INSTALLED)  ## Train on all of ICD-10-CM: two hours or more
-	cd studies/scale && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cd studies/scale && $(WHOLE)
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue with one budget: an hour
-	cd studies/survey && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cd studies/survey && $(WHOLE)
 
 tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
-	cd studies/tuning && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cd studies/tuning && $(WHOLE)
 
 images: $(INSTALLED)  ## Weak encoders, little data: a slice in minutes
-	cd studies/images_slice && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cd studies/images_slice && $(WHOLE)
 
 images-all: $(INSTALLED)  ## All encoders, shares of the data and variants: a day
-	cd studies/images && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@cd studies/images && $(WHOLE)
+
+benchmark: $(INSTALLED)  ## The paper's claims on its own kind of data: hours; says how many first
+	@cd studies/benchmark && PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'dvc repro prepare; python -m rarenodes check'
+	@cd studies/benchmark && $(WHOLE)
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -96,7 +96,11 @@ def _add_grid(commands: "argparse._SubParsersAction") -> None:
         "study's folder under the same path.",
     )
     grid.add_argument("items", nargs="*", help="names or patterns, toy-mcm or 'toy-*'; else all")
-    grid.add_argument("--stage", default="train", help="whose items (default: %(default)s)")
+    of_stage = grid.add_mutually_exclusive_group()
+    of_stage.add_argument("--stage", default="train", help="whose items (default: %(default)s)")
+    of_stage.add_argument(
+        "--all", action="store_true", help="all stages, one after the other: the whole study"
+    )
     where = grid.add_mutually_exclusive_group()
     where.add_argument(
         "--scheduler",
@@ -173,13 +177,19 @@ def _run_stage_of_pipeline(options: argparse.Namespace) -> None:
 
 
 def _grid(options: argparse.Namespace) -> None:
-    from rarenodes.stages.grid import run_grid  # Dask is needed for this alone
+    from rarenodes.stages.grid import run_grid, run_whole_grid  # Dask is needed for these alone
 
     if options.workers is not None and options.workers < 1:
         raise SettingsError(f"--workers: expected 1 or more, found {options.workers}")
-    run_grid(
-        Study(options.params), options.stage, options.items, options.scheduler, options.workers
-    )
+    study, where = Study(options.params), (options.scheduler, options.workers)
+    if options.all:
+        if options.items:
+            raise SettingsError(
+                f"--all runs all items; leave {' '.join(options.items)} out, or --all"
+            )
+        run_whole_grid(study, *where)
+    else:
+        run_grid(study, options.stage, options.items, *where)
 
 
 def _write_pipeline(options: argparse.Namespace) -> None:

@@ -208,12 +208,12 @@ def test_what_ended_before_the_command_died_is_recorded_by_the_next(
             run_grid(short, "tune", ["toy-mcm"], here)
     assert to_run(Path(), "tune@toy-mcm") == ["tune@toy-mcm"]
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "_connected", None)  # nothing is sent
+        patch.setattr(grid._Connection, "client", None)  # nothing is sent
         run_grid(short, "tune", ["toy-mcm"])
     assert "tune@toy-mcm: had ended before" in caplog.text
     assert to_run(Path(), "tune@toy-mcm") == []
     run_grid(short, "tune", ["toy-mcm"])
-    assert "1 items, 1 of them up to date" in caplog.messages
+    assert "tune: 1 items, 1 of them up to date" in caplog.messages
     assert not list(Path("scratch/grid").glob("here-*"))
 
 
@@ -296,7 +296,7 @@ def test_what_comes_before_the_items_has_to_be_up_to_date(study):
             ("--stage", "tune", "toy-mmc"),
             "unknown item 'tune@toy-mmc'; did you mean 'tune@toy-mcm'",
         ),
-        (("--stage", "tnue"), "unknown stage of items 'tnue'; did you mean 'tune'?"),
+        (("--stage", "tnue"), "unknown stage 'tnue'; did you mean 'tune'?"),
         (("--workers", "0"), "--workers: expected 1 or more, found 0"),
     ],
 )

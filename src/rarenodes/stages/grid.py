@@ -10,13 +10,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tqdm import tqdm
 
 from rarenodes.folders import StageFailed
@@ -69,7 +70,7 @@ def run_grid(
 
     Args:
         study: with its `dvc.yaml`, in a folder that all workers see under the same path.
-        stage: one that is run for items.
+        stage: its name; one that is run for no items is one item.
         wanted: names or patterns of items, `toy-mcm` or `toy-*`; all if empty.
         scheduler: address of Dask's scheduler, or its scheduler file; None for workers here.
         workers: how many here, if not one a core (fewer, if trainings have several threads).
@@ -79,33 +80,77 @@ def run_grid(
         StageFailed: items failed, after all others ended; or the scheduler died.
 
     """
+    _run_stages(study, {stage: wanted}, scheduler, workers)
+
+
+def run_whole_grid(study: Study, scheduler: str | None = None, workers: int | None = None) -> None:
+    """Run all stages of a study, one after the other, as `run_grid` does each.
+
+    Args:
+        study: as in `run_grid`.
+        scheduler: as in `run_grid`.
+        workers: as in `run_grid`.
+
+    Raises:
+        SettingsError: workers that are not ones for this study.
+        StageFailed: items of a stage failed, after all others of it ended; or the scheduler died.
+
+    """
+    _run_stages(study, dict.fromkeys(stage_names(study), ()), scheduler, workers)
+
+
+def _run_stages(
+    study: Study,
+    stages: Mapping[str, Sequence[str]],
+    scheduler: str | None,
+    workers: int | None,
+) -> None:
     study = Study(Path(study.params_file).resolve())
     check_pipeline(study)
-    names = item_names(study, stage, wanted)
+    names = {stage: item_names(study, stage, wanted) for stage, wanted in stages.items()}
     records = Records(study.folder)
     records.mend_lock()
+    with (
+        _marked(study.folder) as marker,
+        _Connection(scheduler, workers or _room(study)) as connection,
+    ):
+        for stage, of_stage in names.items():
+            _run_stage(study, stage, of_stage, records, marker, connection)
+
+
+def _run_stage(
+    study: Study,
+    stage: str,
+    names: Mapping[str, dict[str, str]],
+    records: Records,
+    marker: Path,
+    connection: "_Connection",
+) -> None:
     to_run = records.to_run(list(names))
-    log.info("%d items, %d of them up to date", len(names), len(names) - len(to_run))
+    log.info("%s: %d items, %d of them up to date", stage, len(names), len(names) - len(to_run))
     if not to_run:
         return
-    with _marked(study.folder) as marker:
-        depends = records.dependences(to_run)
-        modules = STAGES[stage].modules
-        needed = Needed(
-            marker, stage, modules, code_of(modules, library_digests()),
-            versions(("python", *PACKAGES)),
-        )  # fmt: skip
-        items = [
-            Item(name, study.params_file, names[name], depends[name].outputs, depends[name].digest, needed)
-            for name in to_run
-        ]  # fmt: skip
-        progress = _Progress(records, items)
-        progress.record({item: receipt for item in items if (receipt := finished_before(item))})
-        if progress.waiting:
-            at_once = min(workers or _room(study), len(progress.waiting))
-            with _connected(scheduler, at_once) as client:
-                _send(client, needed, progress)
+    depends = records.dependences(to_run)
+    modules = STAGES[stage].modules
+    needed = Needed(
+        marker, stage, modules, code_of(modules, library_digests()),
+        versions(("python", *PACKAGES)),
+    )  # fmt: skip
+    items = [
+        Item(name, study.params_file, names[name], depends[name].outputs, depends[name].digest, needed)
+        for name in to_run
+    ]  # fmt: skip
+    progress = _Progress(records, items)
+    progress.record({item: receipt for item in items if (receipt := finished_before(item))})
+    if progress.waiting:
+        _send(connection.client(), needed, progress)
     progress.end()
+
+
+def stage_names(study: Study) -> list[str]:
+    """Of all stages of a study's pipeline, in the order of running them."""
+    written = yaml.safe_load((study.folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return [name for name in written if name in STAGES]
 
 
 def item_names(study: Study, stage: str, wanted: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -115,15 +160,17 @@ def item_names(study: Study, stage: str, wanted: Sequence[str]) -> dict[str, dic
         SettingsError: the study has no such stage, or no item of a wanted name.
 
     """
-    of_study = [name for name in study.parameters.stages if name in STAGES and STAGES[name].items]
+    of_study = stage_names(study)
     if stage not in of_study:
-        raise unknown_name("stage of items", stage, of_study, str(study.params_file))
+        raise unknown_name("stage", stage, of_study, str(study.params_file))
     trained = [name for name in study.variants if name not in study.parameters.committees]
     values = {"dataset": list(study.parameters.datasets), "variant": trained}
     definition: Stage = STAGES[stage]
     combinations = product(*(values[item] for item in definition.items))
     names = {
-        f"{stage}@{'-'.join(given)}": dict(zip(definition.items, given, strict=True))
+        f"{stage}@{'-'.join(given)}" if given else stage: dict(
+            zip(definition.items, given, strict=True)
+        )
         for given in combinations
     }
     chosen: set[str] = set()
@@ -155,23 +202,44 @@ def _marked(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def _connected(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """A client of a running scheduler, or of one started here with workers."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said below
-    if scheduler is not None:
-        with _client(scheduler) as client:
-            yield client
-        return
-    # Items here have the environment that stages have, whose numbers of threads are not Dask's to
-    # choose; and nobody else on this machine can send code to the workers.
-    settings = {"distributed.nanny.pre-spawn-environ": {}}
-    local = {
-        "n_workers": workers, "threads_per_worker": 1, "processes": True, "security": True,
-        "memory_limit": 0, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL,
-    }  # fmt: skip
-    with dask.config.set(settings), LocalCluster(**local) as cluster, Client(cluster) as client:
-        yield client
+class _Connection(AbstractContextManager):
+    """A client of a running scheduler, or of one started here with workers, once one is asked for.
+
+    Args:
+        scheduler: address or scheduler file; None to start one here.
+        workers: how many to start here.
+
+    """
+
+    def __init__(self, scheduler: str | None, workers: int):
+        self._scheduler, self._workers = scheduler, workers
+        self._open = ExitStack()
+        self._client: Client | None = None
+
+    def __exit__(self, *given: object) -> None:
+        self._open.__exit__(*given)
+
+    def client(self) -> Client:
+        """The same at each call."""
+        if self._client is None:
+            logging.getLogger("distributed").setLevel(
+                logging.CRITICAL
+            )  # what goes wrong is said here
+            self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> Client:
+        enter = self._open.enter_context
+        if self._scheduler is not None:
+            return enter(_client(self._scheduler))
+        # Items here have the environment that stages have, whose numbers of threads are not Dask's to
+        # choose; and nobody else on this machine can send code to the workers.
+        enter(dask.config.set({"distributed.nanny.pre-spawn-environ": {}}))
+        cluster = LocalCluster(
+            n_workers=self._workers, threads_per_worker=1, processes=True, security=True,
+            memory_limit=0, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+        )  # fmt: skip
+        return enter(Client(enter(cluster)))
 
 
 def _client(scheduler: str) -> Client:

@@ -5,23 +5,22 @@ Imports little: Dask's scheduler reads what is sent through it, and loads this m
 
 import hashlib
 import json
-import logging
 import os
 import platform
 import time
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rarenodes.folders import exclusive, sha256_of, write_whole
+from rarenodes.stages.item_process import ItemProcess
 from rarenodes.stages.sources import LIBRARY, source_files
 
 # Of the library's files when this process started; what is edited later is not what it runs.
 _LOADED: dict[str, str] = {}
+_ITEMS = ItemProcess()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +150,10 @@ def run_item(item: Item) -> Outcome:
     with exclusive(lock, item.name):
         receipt = finished_before(item)
         if receipt is None:
-            try:
-                _run(item)
-            except Exception as error:
-                return Outcome(failed=_in_a_line(error, item), where=where)
+            failed = _ITEMS.run(item.params_file, item.needed.stage, item.items, item.log)
+            if failed:
+                log = os.path.relpath(item.log, item.folder)
+                return Outcome(failed=f"{failed} (all of it: {log})", where=where)
             receipt = Receipt(item.depends_on, _digests_of_outputs(item))
             receipt.write(item)
     return Outcome(receipt, seconds=time.monotonic() - started, where=where)
@@ -217,56 +216,6 @@ def _version(name: str) -> str:
         return platform.python_version() if name == "python" else version(name)
     except PackageNotFoundError:
         return "none"
-
-
-def _run(item: Item) -> None:
-    from rarenodes.stages.run import run_stage  # what stages need takes seconds to import
-    from rarenodes.study.params import Study
-
-    with _logged(item.log), _on_one_core():
-        try:
-            run_stage(Study(item.params_file), item.needed.stage, dict(item.items))
-        except Exception:
-            traceback.print_exc()
-            raise
-
-
-@contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """Send what is printed and logged meanwhile to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    library = logging.getLogger("rarenodes")
-    with path.open("w", encoding="utf-8") as file:
-        handler = logging.StreamHandler(file)
-        level, library.level = library.level, logging.INFO
-        library.addHandler(handler)
-        try:
-            with redirect_stdout(file), redirect_stderr(file):
-                yield
-        finally:
-            library.removeHandler(handler)
-            library.setLevel(level)
-
-
-@contextmanager
-def _on_one_core() -> Iterator[None]:
-    """Let an item start no processes for cores that are other workers'; results don't depend on it."""
-    name = "LOKY_MAX_CPU_COUNT"
-    before = os.environ.get(name)
-    os.environ.setdefault(name, "1")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-
-
-def _in_a_line(error: Exception, item: Item) -> str:
-    text = str(error).strip().splitlines()
-    found = text[0] if text else ""
-    if not isinstance(error, ValueError | OSError | RuntimeError) or not found:
-        found = f"{type(error).__name__}: {found}".removesuffix(": ")
-    return f"{found} (all of it: {os.path.relpath(item.log, item.folder)})"
 
 
 def _receipt_file(item: Item) -> Path:

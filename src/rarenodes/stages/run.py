@@ -1,6 +1,7 @@
 """Running stages: with their notebooks, as the pipeline does, or without."""
 
 import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def run_stage(study: Study, name: str, items: dict[str, str]) -> None:
 
 def _run_notebook(study: Study, name: str, items: dict[str, str]) -> None:
     stage = STAGES[name]
+    # jsonschema builds a grammar of IRIs if it can, which no notebook has: seconds at each start.
+    sys.modules.setdefault("rfc3987_syntax", None)
     from rarenodes.study.notebook import run_notebook  # Jupyter is needed for this alone
 
     if study.params_file.name != "params.yaml":

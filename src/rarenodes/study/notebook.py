@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,41 @@ from papermill.exceptions import PapermillExecutionError
 from rarenodes.folders import StageFailed, empty_folder, replace_folder
 from rarenodes.loss.kernels import COMPILING
 from rarenodes.settings import SettingsError, unknown_name
+from rarenodes.study.forked_kernel import ForkedKernel, Seed, planted
 
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 
 
 class _PrivateKernelManager(AsyncKernelManager):
-    """Talks to its kernel through sockets in a folder of its own, not over TCP."""
+    """Talks to its kernel through sockets in a folder of its own, not over TCP.
+
+    Attributes:
+        seed: what the kernel grows from; None for a process that is started anew.
+
+    """
+
+    seed: Seed | None = None
 
     def __init__(self, **settings):
         super().__init__(**settings)
         self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
         self.transport, self.ip = "ipc", f"{self._sockets.name}/socket"
+
+    async def _async_pre_start_kernel(self, **settings):
+        if self.seed is not None:
+            self.kernel_id = str(uuid.uuid4())
+            self.provisioner = ForkedKernel(
+                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+            )
+            self.provisioner.seed = self.seed
+        return await super()._async_pre_start_kernel(**settings)
+
+    pre_start_kernel = _async_pre_start_kernel
+
+
+def _manager_with(seed: Seed | None) -> type[_PrivateKernelManager]:
+    """Of a class of its own: nbclient makes the manager, with nothing but a configuration."""
+    return type("KernelManagerWithSeed", (_PrivateKernelManager,), {"seed": seed})
 
 
 def run_notebook(
@@ -70,17 +95,18 @@ def run_notebook(
     executed = working_directory / partial[first] / notebook.name
     failed = working_directory / f"{folders[first]}.failed.ipynb"
     try:
-        papermill.execute_notebook(
-            notebook,
-            executed,
-            parameters={**parameters, **{name: str(path) for name, path in partial.items()}},
-            cwd=working_directory,
-            kernel_name="python3",
-            kernel_manager_class=_PrivateKernelManager,
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-        )
+        with planted() as seed:
+            papermill.execute_notebook(
+                notebook,
+                executed,
+                parameters={**parameters, **{name: str(path) for name, path in partial.items()}},
+                cwd=working_directory,
+                kernel_name="python3",
+                kernel_manager_class=_manager_with(seed),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
         _normalise(executed, {str(partial[name]): str(path) for name, path in folders.items()})
     except (PapermillExecutionError, DeadKernelError, StageFailed) as error:
         failed.unlink(missing_ok=True)

@@ -125,7 +125,9 @@ class Ensemble(nn.Module):
 
         """
         encoded = self.encoder(inputs)
-        activations = encoded.repeat(self.passes, 1).expand(len(self.weights[0]), -1, -1)
+        if self.passes > 1:
+            encoded = encoded.repeat(self.passes, 1)
+        activations = encoded.expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             activations = torch.baddbmm(bias, activations, weight).relu()
             if dropout is not None and self.shape.dropout > 0:
