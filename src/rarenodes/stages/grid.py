@@ -57,6 +57,8 @@ MOST_TRIES = 5
 # Until files that another machine wrote are seen here: network file systems look again after a minute.
 SECONDS_TO_SEE = 90.0
 SECONDS_TO_CONNECT = 30.0
+# Items that ended meanwhile are recorded together; their receipts keep what they are.
+SECONDS_BETWEEN_RECORDS = 30.0
 
 
 def run_grid(
@@ -273,8 +275,9 @@ def _send(client: Client, needed: Needed, progress: "_Progress") -> None:
         return client.submit(run_item, item, key=key, pure=False)
 
     queue = as_completed([submit(item) for item in progress.waiting])
+    finished: dict[Item, Outcome] = {}
+    recorded_at = time.monotonic()
     for batch in queue.batches():
-        finished = {}
         for future in batch:
             item, outcome = sent.pop(future.key), _outcome(future)
             if outcome.receipt is not None:
@@ -284,7 +287,10 @@ def _send(client: Client, needed: Needed, progress: "_Progress") -> None:
             else:
                 _retire_unfit(client, needed)
                 queue.add(submit(item))
-        progress.record({item: outcome.receipt for item, outcome in finished.items()}, finished)
+        # DVC reads the whole pipeline each time, on a core that workers have use for.
+        if time.monotonic() - recorded_at > SECONDS_BETWEEN_RECORDS or queue.is_empty():
+            progress.record({item: found.receipt for item, found in finished.items()}, finished)
+            finished, recorded_at = {}, time.monotonic()
 
 
 def _outcome(future: Any) -> Outcome:
