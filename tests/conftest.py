@@ -36,6 +36,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_started_anew():
+    """Forked from the tests' process, they would have what tests patch, and check every type."""
+    from rarenodes.study import forked_kernel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forked_kernel, "MOST_THREADS", 0)
+        yield
+
+
 class Allocated(TorchDispatchMode):
     """Counts the bytes of all tensors that operations make, also those freed at once.
 

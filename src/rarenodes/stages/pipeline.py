@@ -149,7 +149,7 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     definition["deps"] += code_deps
     if name == "prepare":
         definition["deps"] += _raw_files(study)
-    for group, kinds in {"outs": ("cache", "git"), "metrics": ("metrics",)}.items():
+    for group, kinds in {"outs": ("cache", "git", "scores"), "metrics": ("metrics",)}.items():
         entries = [
             _output(study, stage, path, kept)
             for path, kept in stage.outputs.items()
@@ -199,6 +199,8 @@ def _budgets_key(study: Study, stage: Stage) -> str:
 
 def _output(study: Study, stage: Stage, template: str, kept: Kept) -> dict[str, Any]:
     path = _filled(study, stage, template)
+    if kept == "scores":
+        kept = "git" if study.parameters.scores_in_git else "cache"
     options = {"persist": True} if kept == "cache" else {"cache": False, "persist": True}
     return {path: options}
 

@@ -12,8 +12,9 @@ from rarenodes.study.params import Study
 # that find parameters, run notebooks and store results.
 _BASE = ("folders.py", "randomness.py", "settings.py", "study")
 
-# How DVC keeps an output: in its cache, in git (reports, which people read), or in git as metrics.
-Kept = Literal["cache", "git", "metrics"]
+# How DVC keeps an output: in its cache, in git (reports, which people read), in git as metrics, or as the
+# study says of its tables of scores.
+Kept = Literal["cache", "git", "metrics", "scores"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ STAGES: Mapping[str, Stage] = {
         inputs=(_PREPARED, "results/{dataset}", "combined/{dataset}"),
         params=("seed", "datasets.{dataset}", "training", "variants", "evaluation"),
         library=(_DATASET, "loss/hierarchy.py", "scores", "stages/score.py"),
-        outputs={"scores/{dataset}": "cache"},
+        outputs={"scores/{dataset}": "scores"},
     ),
     "scores": Stage(
         notebook=None,

@@ -20,6 +20,8 @@ from jupyter_client.provisioning import LocalProvisioner
 LAUNCHER = "ipykernel_launcher"
 # Of files that a process may have open, more than any has.
 MOST_FILES = 1 << 16
+# Of the process that is forked.
+MOST_THREADS = 1
 
 
 class Seed:
@@ -90,7 +92,7 @@ class ForkedKernel(LocalProvisioner):
 @contextmanager
 def planted() -> Iterator[Seed | None]:
     """A seed for one kernel; None where other threads run, whose locks a fork would find held."""
-    if threading.active_count() > 1:
+    if threading.active_count() > MOST_THREADS:
         yield None
         return
     made = Seed()

@@ -163,6 +163,8 @@ class Parameters(Settings):
             folder. Each variant is then trained with what was chosen for it on each data set.
         untuned: data sets and variants that keep the settings above; all others need a budget where
             `budgets` is given.
+        scores_in_git: whether tables of scores are kept in git, not in DVC's cache: data sets can then be
+            added one at a time, without training the others anew.
         evaluation: how results are compared.
         audit: what `05_audit` compares; only where that is run.
 
@@ -181,6 +183,7 @@ class Parameters(Settings):
     tuning: Search | None = None
     budgets: str | None = None
     untuned: list[str] = Field(default_factory=list)
+    scores_in_git: bool = False
     evaluation: EvaluationSettings
     audit: AuditSettings | None = None
 

@@ -154,8 +154,17 @@ def _train(
 def dense_rows(
     targets: sparse.csr_array, rows: Int[np.ndarray, " rows"]
 ) -> Float[Tensor, "rows nodes"]:
-    """Some rows of sparse targets as a dense float32 tensor."""
-    return torch.from_numpy(targets[rows].toarray().astype(np.float32))
+    """Some rows of sparse targets as a dense float32 tensor.
+
+    By hand: what SciPy checks of indices takes a tenth of a small training's step.
+    """
+    starts, lengths = targets.indptr[rows], np.diff(targets.indptr)[rows]
+    # Places of the rows' values, one row after the other.
+    before = np.cumsum(lengths) - lengths
+    places = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    dense = np.zeros((len(rows), targets.shape[1]), dtype=np.float32)
+    dense[np.repeat(np.arange(len(rows)), lengths), targets.indices[places]] = targets.data[places]
+    return torch.from_numpy(dense)
 
 
 @dataclass

@@ -43,7 +43,7 @@ def element_losses(curves: pd.DataFrame, most: float = 8) -> Figure:
         axes[0, 0].set(ylabel="loss", ylim=(0, most))
         axes[1, 0].set(ylabel="push: size of the gradient\nby the logit", yscale="log")
         axes[1, 0].set_ylim(1e-5, 3)
-        _probabilities_on(axes.flat)
+        _probabilities_on(list(axes.flat))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     return figure
 
@@ -175,7 +175,7 @@ def focal_weights(curves: pd.DataFrame) -> Figure:
             column[1].set_xlabel("predicted probability, the same of all members")
         axes[0, 0].set_ylabel("weight: loss as a multiple\nof cross-entropy")
         axes[1, 0].set_ylabel("push: size of the gradient\nby the logit")
-        _probabilities_on(axes.flat)
+        _probabilities_on(list(axes.flat))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
     return figure
 
