@@ -59,6 +59,13 @@ def test_nodes_that_cannot_be_found_have_no_panel_but_a_note():
     assert figure.get_supxlabel() == ""
 
 
+def test_a_score_that_nothing_has_has_no_row():
+    table = by_group("depth").assign(f1_tuned=np.nan)
+    axes = np.array(evaluation.scores_by_group(table, "depth", "mcm").axes).reshape(-1, 2)
+    drawn = {score: label for score, label in NODE_SCORES.items() if score != "f1_tuned"}
+    assert [axis.get_xlabel() for axis in axes[:, 1]] == list(drawn.values())
+
+
 def test_calibration_has_predictions_across_and_what_came_true_upward():
     table = pd.DataFrame(
         {

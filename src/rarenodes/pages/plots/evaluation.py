@@ -29,7 +29,8 @@ _SHORT = {
 def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
     """A panel for each score and group; a dot for each variant, its bar one standard deviation.
 
-    By rarity, nodes that cannot be found have no panel: a note says how many they are.
+    By rarity, nodes that cannot be found have no panel: a note says how many they are. Scores that nothing
+    has, as those at tuned thresholds where no examples are left to tune them on, have no row.
 
     Args:
         table: from `rarenodes.pages.tables.scores_by`.
@@ -42,17 +43,18 @@ def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
         table, hidden = findable(table, ("recall_half", "f1_tuned"))
     variants = list(dict.fromkeys(table["variant"]))
     groups = list(dict.fromkeys(table[group]))
+    scores = {score: label for score, label in NODE_SCORES.items() if table[score].notna().any()}
     place = {variant: i for i, variant in enumerate(variants)}
     with style():
         figure, axes = plt.subplots(
-            len(NODE_SCORES),
+            len(scores),
             len(groups),
-            figsize=(1.6 + 1.75 * len(groups), (0.6 + 0.17 * len(variants)) * len(NODE_SCORES)),
+            figsize=(1.6 + 1.75 * len(groups), (0.6 + 0.17 * len(variants)) * len(scores)),
             sharex="row",
             sharey=True,
             squeeze=False,
         )
-        for row, (score, label) in enumerate(NODE_SCORES.items()):
+        for row, (score, label) in enumerate(scores.items()):
             for column, name in enumerate(groups):
                 axis, part = axes[row, column], table[table[group] == name]
                 of_baseline = part.loc[part["variant"] == baseline, score]
