@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,14 +20,28 @@ import yaml
 from dvc.repo import Repo
 
 from rarenodes.stages import pipeline
-from rarenodes.stages.run import run_stage, run_without_notebook
-from rarenodes.stages.table import STAGES
+from rarenodes.stages.run import run_without_notebook
 from rarenodes.study.params import Study
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "tiny" / "params.yaml"
 
 pytestmark = pytest.mark.slow
+
+# Stages one after the other, as their commands run them, each in a fork.
+RUN = """
+import json, os, sys
+from rarenodes.stages.run import run_stage
+from rarenodes.stages.table import STAGES
+from rarenodes.study.params import Study
+
+for stage, *items in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        run_stage(Study("params.yaml"), stage, dict(zip(STAGES[stage].items, items, strict=True)))
+        sys.exit()
+    _, status = os.wait()
+    assert status == 0, stage
+"""
 
 
 class Clone:
@@ -100,8 +114,19 @@ class Clone:
 
     def repro(self, *arguments: str, fails: bool = False) -> str:
         """Run stages by DVC's command; what was printed."""
+        return self._command("dvc", "repro", *arguments, fails=fails)
+
+    def grid(self) -> None:
+        """Run the whole study as `make repro` does, before it asks DVC what is left."""
+        self._command(sys.executable, "-m", "rarenodes", "grid", "--all", "--workers", "1")
+
+    def run_again(self, *stages: Sequence[str]) -> None:
+        """Run stages, each given with its items, whatever DVC thinks of it."""
+        self._command(sys.executable, "-c", RUN, json.dumps(stages))
+
+    def _command(self, *command: str, fails: bool = False) -> str:
         with self.as_here():
-            done = subprocess.run(["dvc", "repro", *arguments], capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, text=True)
         printed = done.stdout + done.stderr
         assert bool(done.returncode) == fails, printed[-3000:]
         return printed
@@ -147,7 +172,7 @@ class Clone:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Clone:
     clone = Clone.made(tmp_path_factory.mktemp("clone"))
-    clone.repro()
+    clone.grid()
     return clone
 
 
@@ -186,17 +211,14 @@ def test_unchanged_study_is_up_to_date(clone):
 def test_every_stage_run_again_gives_the_same_bytes(clone):
     # One training of the two; DVC then finds every output, cached ones too, as its lock has it.
     before = clone.bytes_of_results()
-    with clone.as_here():
-        study = Study("params.yaml")
-        for stage, *items in (
-            ("prepare", "toy"),
-            ("train", "toy", "weighted_binary"),
-            ("score", "toy"),
-            ("scores",),
-            ("evaluate", "toy"),
-            ("compare",),
-        ):
-            run_stage(study, stage, dict(zip(STAGES[stage].items, items, strict=True)))
+    clone.run_again(
+        ("prepare", "toy"),
+        ("train", "toy", "weighted_binary"),
+        ("score", "toy"),
+        ("scores",),
+        ("evaluate", "toy"),
+        ("compare",),
+    )
     assert clone.bytes_of_results() == before
     with clone.dvc() as repo:
         assert repo.status() == {}

@@ -10,6 +10,7 @@ import time
 import nbformat
 from nbformat import v4
 
+from rarenodes.study import forked_kernel
 from rarenodes.study.forked_kernel import Seed, planted
 
 # Runs the notebook of a folder, with one thread or more; `zipapp` is what only the forked kernel has.
@@ -115,10 +116,22 @@ def test_a_seed_that_is_told_nothing_ends():
     seed.send_signal(signal.SIGTERM)  # to nobody
 
 
-def test_no_seed_where_other_threads_run():
+def test_one_seed_a_process(monkeypatch):
+    monkeypatch.setattr(forked_kernel, "MOST_THREADS", threading.active_count())
+    monkeypatch.setattr(forked_kernel, "_BEFORE", set())
+    with planted() as first:
+        assert first.poll() is None
+    assert first.returncode == 0
+    with planted() as second:
+        assert second is None
+
+
+def test_no_seed_where_other_threads_run(monkeypatch):
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait)
     thread.start()
+    monkeypatch.setattr(forked_kernel, "MOST_THREADS", 1)
+    monkeypatch.setattr(forked_kernel, "_BEFORE", set())
     try:
         with planted() as seed:
             assert seed is None

@@ -22,6 +22,8 @@ LAUNCHER = "ipykernel_launcher"
 MOST_FILES = 1 << 16
 # Of the process that is forked.
 MOST_THREADS = 1
+# What this process has done before.
+_BEFORE: set[str] = set()
 
 
 class Seed:
@@ -91,10 +93,15 @@ class ForkedKernel(LocalProvisioner):
 
 @contextmanager
 def planted() -> Iterator[Seed | None]:
-    """A seed for one kernel; None where other threads run, whose locks a fork would find held."""
-    if threading.active_count() > MOST_THREADS:
+    """A seed for one kernel; None where a fork would inherit what it cannot use.
+
+    That is where other threads run, whose locks it would find held, and where a notebook was run before,
+    of which event loops and sockets are left.
+    """
+    if threading.active_count() > MOST_THREADS or "planted" in _BEFORE:
         yield None
         return
+    _BEFORE.add("planted")
     made = Seed()
     try:
         yield made
