@@ -29,6 +29,8 @@ def test_what_was_saved_is_loaded(folder):
 def test_no_results_name_the_stage_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no results: run the stage train@toy-mcm first$"):
         Results.load(tmp_path / "toy" / "mcm")
+    with pytest.raises(FileNotFoundError, match=r"no results: run the stage combine@toy first$"):
+        Results.load(tmp_path / "combined" / "toy" / "all")
 
 
 def fault(folder, name: str) -> str:

@@ -263,9 +263,15 @@ class _Bags(NamedTuple):
     starts: torch.Tensor
 
     @classmethod
-    def of(cls, lists: Sequence[np.ndarray]) -> "_Bags":
-        starts = np.cumsum([0, *map(len, lists[:-1])])
-        return cls(torch.from_numpy(np.concatenate(lists)), torch.from_numpy(starts))
+    def of_pieces(cls, cut: Sequence[tuple[np.ndarray, np.ndarray]]) -> "_Bags":
+        """The pieces of longer lists, each given with the places where it is cut."""
+        lists = [rows for rows, _ in cut]
+        before = np.cumsum([0, *map(len, lists[:-1])])
+        starts = [
+            start + np.concatenate([[0], places])
+            for start, (_, places) in zip(before, cut, strict=True)
+        ]
+        return cls(*map(torch.from_numpy, (np.concatenate(lists), np.concatenate(starts))))
 
     @classmethod
     def of_columns(cls, indicator: np.ndarray) -> "_Bags":
@@ -294,11 +300,11 @@ class _Ranking(NamedTuple):
         """From (scores, targets, example) of each ranking; each has a positive."""
         sizes, hits, predicted = [0], [], []
         for ranking in rankings:
-            hits_of_blocks, predicted_of_blocks = _blocks(*ranking)
-            hits += hits_of_blocks
-            predicted += predicted_of_blocks
-            sizes.append(len(hits_of_blocks))
-        return cls(np.cumsum(sizes[:-1]), _Bags.of(hits), _Bags.of(predicted))
+            positives, kept = _blocks(*ranking)
+            hits.append(positives)
+            predicted.append(kept)
+            sizes.append(1 + len(positives[1]))
+        return cls(np.cumsum(sizes[:-1]), _Bags.of_pieces(hits), _Bags.of_pieces(predicted))
 
     def average_precision(self, weights: np.ndarray) -> np.ndarray:
         """[rankings, replicates]; 0 where a replicate has no positive."""
@@ -317,8 +323,8 @@ class _Ranking(NamedTuple):
 
 def _blocks(
     scores: np.ndarray, targets: np.ndarray, example: np.ndarray
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The positives, and all examples, of each block of one ranking, best block first."""
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The positives, and all examples, of one ranking, best first; each with where a block ends."""
     positive = np.flatnonzero(targets)
     positive = positive[np.argsort(-scores[positive])]
     kept = np.flatnonzero(scores >= scores[positive[-1]])
@@ -326,7 +332,7 @@ def _blocks(
     at = -scores[positive]
     cuts = np.flatnonzero(at[1:] > at[:-1]) + 1
     reach = np.searchsorted(-scores[kept], at[cuts - 1], side="right")
-    return np.split(example[positive], cuts), np.split(example[kept], reach)
+    return [(example[positive], cuts), (example[kept], reach)]
 
 
 class _Scorer:

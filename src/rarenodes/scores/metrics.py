@@ -592,7 +592,7 @@ def checked(
         raise ValueError(f"scores hold NaN, first at example {example}, node {node}")
     targets = targets.toarray() if sparse.issparse(targets) else targets
     if targets.dtype != bool:
-        if not np.isin(targets, (0, 1)).all():
+        if not ((targets == 0) | (targets == 1)).all():  # many times faster than np.isin
             raise ValueError("targets must be 0 or 1")
         targets = targets.astype(bool)
     return scores, targets

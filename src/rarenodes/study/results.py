@@ -72,7 +72,8 @@ class Results:
             UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        stage = f"train@{folder.parent.name}-{folder.name}"
+        kind, dataset, variant = folder.absolute().parts[-3:]
+        stage = f"combine@{dataset}" if kind == "combined" else f"train@{dataset}-{variant}"
         mend = verified(folder, HISTORY, "results", stage)
         with reading(folder / HISTORY, mend):
             history = _of_seeds(pd.read_csv(folder / HISTORY))
