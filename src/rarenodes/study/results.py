@@ -72,8 +72,9 @@ class Results:
             UnreadableFile: a file is damaged, or not the one that was written.
 
         """
-        kind, dataset, variant = folder.absolute().parts[-3:]
-        stage = f"combine@{dataset}" if kind == "combined" else f"train@{dataset}-{variant}"
+        dataset = folder.parent
+        combined = dataset.parent.name == "combined"
+        stage = f"combine@{dataset.name}" if combined else f"train@{dataset.name}-{folder.name}"
         mend = verified(folder, HISTORY, "results", stage)
         with reading(folder / HISTORY, mend):
             history = _of_seeds(pd.read_csv(folder / HISTORY))
