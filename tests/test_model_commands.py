@@ -51,14 +51,18 @@ def own(tmp_path_factory) -> Path:
 def test_check_opens_the_files_of_own_data(own, capsys):
     assert call(own, "check") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("7 data sets, 2 variants, 1 seeds of 2 members")
+    assert lines[0].endswith("8 data sets, 2 variants, 1 seeds of 2 members")
     assert all(line.startswith("note: ") for line in lines[1:])
     assert any("a tree of 11 nodes and 10 edges" in line for line in lines)
     assert any("MiB of memory (conditional)" in line for line in lines)
-    assert sum("1 training of networks: at least " in line for line in lines) == 7
+    assert sum("1 training of networks: at least " in line for line in lines) == 8
     assert call(own, "check", "arff") == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     assert "animals_test.arff: 28 examples, 6 features; a tree of 11 nodes and 10" in lines[0]
+    assert call(own, "check", "half_way") == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert any("labels stop above the bottom" in line for line in lines)
+    assert sum("are left out, as the option unknown_below says" in line for line in lines) == 1
     assert call(own, "check", "features") == 0
     assert "texts" not in "".join(capsys.readouterr().out.splitlines()[1:])
 
@@ -90,6 +94,25 @@ def test_check_fails_on_what_will_fail(own, tmp_path, capsys):
     assert "error: texts: " in output
     assert "unknown node 'dgo', in 4 rows; did you mean 'dog'?" in output
     assert error == "error: 1 to mend, see the lines that begin with error\n"
+
+
+def test_check_counts_what_the_labels_of_clus_files_leave_open(own, tmp_path, capsys):
+    shutil.copytree(own, tmp_path / "study")
+    path = tmp_path / "study" / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["datasets"]["arff"]["options"]["unknown_below"] = True
+    path.write_text(yaml.safe_dump(values))
+    file = tmp_path / "study" / "animals_train.arff"
+    text = file.read_text()
+    label = text.splitlines()[-1].rsplit(",", 1)[1]
+    above = label.split("@")[0].rsplit("/", 1)[0]
+    file.write_text(text.rstrip().removesuffix(label) + above + "\n")
+    assert call(tmp_path / "study", "check", "arff") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "left open" in line]
+    (line,) = said
+    assert line.endswith(
+        "left open below labels that stop half-way: in no loss and no score (option unknown_below)"
+    )
 
 
 def test_check_names_a_training_that_does_not_fit_into_memory(own, tmp_path, capsys):

@@ -75,6 +75,15 @@ def test_the_examples():
     assert dataset.features.shape[1] == 6  # two numbers and four covers
 
 
+def test_labels_that_stop_half_way_leave_open_what_is_below(own):
+    assert own().unknown is None
+    dataset = own(unknown_below=True)
+    unknown = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert dataset.unknown.toarray().tolist() == unknown
+    assert dataset.known_counts("valid").tolist() == [1, 1, 0, 0]
+    assert dataset.card["unknown_pairs"] == 2
+
+
 def test_nodes_that_are_not_evaluated(own):
     assert own(not_evaluated=["a"]).evaluated.tolist() == [False, False, True, True]
     with pytest.raises(

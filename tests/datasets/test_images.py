@@ -183,7 +183,7 @@ def test_check_finds_every_bad_image_and_what_else_is_wrong(tmp_path, with_bad_i
     assert "unknown node 'genus 0O0'" in errors[6]
     assert len(errors) == 7
     warnings = [finding.text for finding in report.findings if finding.level == "warning"]
-    assert any("1 rows have the image of an earlier row" in text for text in warnings)
+    assert any("1 row has the image of an earlier row" in text for text in warnings)
     assert report.features == 48 * 48
     skipped = inspect_images(
         options.model_copy(update={"bad_images": "skip"}), tmp_path, Sampling("images")
@@ -205,6 +205,22 @@ def test_check_says_where_labels_stop_half_way(tmp_path, rows):
     # A family named beside its own species or genus is no end.
     assert text.startswith(f"{tmp_path / 'photos.csv'}, column 'labels': 6 labels stop above")
     assert "genus" in text
+
+
+def test_labels_that_stop_half_way_leave_open_what_is_below(load, rows):
+    assert load().unknown is None
+    made = load(unknown_below=True)
+    unknown = made.unknown.toarray()
+    child, parent = made.hierarchy.edge_index.numpy().T
+    targets = made.targets.toarray()
+    stops = targets.copy()
+    for node, above in zip(child, parent, strict=True):
+        stops[:, above] &= 1 - targets[:, node]
+    inner = np.isin(np.arange(len(made.hierarchy)), parent)
+    open_rows = (stops[:, inner] == 1).any(axis=1)
+    np.testing.assert_array_equal(unknown.any(axis=1), open_rows)
+    assert 0 < open_rows.sum() < len(rows)
+    assert made.card["unknown_pairs"] == unknown.sum()
 
 
 def test_the_pipeline_depends_on_table_hierarchy_and_folder(tmp_path):

@@ -97,6 +97,22 @@ def test_texts_are_merged_and_embedded(own):
     assert dataset.card["merged_texts"] == 1
 
 
+def test_labels_that_stop_half_way_leave_open_what_is_below(own):
+    table = columns(labels=["NA", "eu", "fr", "all"])
+    options = {"split": "part", "features": ["size"]}
+    assert own(table, **options).unknown is None
+    assert "unknown_pairs" not in own(table, **options).card
+    dataset = own(table, **options, unknown_below=True)
+    assert dataset.hierarchy.nodes == ("all", "NA", "eu", "fr")
+    expected = [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 1]]
+    assert dataset.unknown.toarray().tolist() == expected
+    assert dataset.card["unknown_pairs"] == 4
+    # What is left of a node's subtree where too few have it is not what a label stops at.
+    dataset = own(table, **options, unknown_below=True, min_count=2)
+    assert dataset.hierarchy.nodes == ("all", "eu")
+    assert dataset.unknown.toarray().tolist() == [[0, 0], [0, 0], [0, 0], [0, 1]]
+
+
 def test_rare_nodes_are_dropped(own):
     dataset = own(columns(), split="part", features=["size"], min_count=3)
     assert dataset.hierarchy.nodes == ("all", "eu")

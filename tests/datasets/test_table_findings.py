@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rarenodes.datasets import load_dataset
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table import TableOptions
+from rarenodes.datasets.table_files import TableError
 from rarenodes.datasets.table_findings import inspect_table
 
 EDGES = "child,parent\nmammal,animal\nbird,animal\ndog,mammal\ncat,mammal\nowl,bird\n"
@@ -64,7 +66,7 @@ def test_unknown_labels_come_with_the_nearest_name(found):
         "own.csv, line 6, column 'labels': unknown node 'owll', in 2 rows; did you mean 'owl'?"
     )
     assert one(findings, "error", "'qqqqq'").endswith(
-        "in 1 rows: correct it, or add the node to edges.csv"
+        "in 1 row: correct it, or add the node to edges.csv"
     )
 
 
@@ -90,12 +92,35 @@ def test_a_random_split_that_leaves_nodes_out_says_what_would_not(found):
     assert not any("no training example" in text for _, text in findings)
 
 
+def test_the_name_of_a_term_is_told_its_identifier(tmp_path, found):
+    terms = "[Term]\nid: X:1\nname: beast\n\n"
+    terms += "".join(
+        f"[Term]\nid: X:{n}\nname: {name}\nis_a: X:1\n\n"
+        for n, name in enumerate(["cat", "seal", "seal"], start=2)
+    )
+    rows = "a,X:2,train\nb,X:3,valid\nc,X:4,test\nd,cat,train\ne,seal,train\nf,cat,train\n"
+    findings = found(table=HEAD + rows, edges=terms, hierarchy="terms.obo")
+    assert one(findings, "error", "'cat'") == (
+        "own.csv, line 5, column 'labels': unknown node 'cat', in 2 rows, expected the node itself, "
+        "not what it is called: write 'X:2'"
+    )
+    assert one(findings, "error", "unknown node 'seal', in 1 row").endswith("write 'X:3' or 'X:4'")
+    options = {"examples": "own.csv", "hierarchy": "terms.obo", "text": "text", "split": "part"}
+    with pytest.raises(TableError, match="line 5.*'cat', expected the node itself.*write 'X:2'"):
+        load_dataset("table", tmp_path, options=options)
+
+
 def test_labels_that_stop_half_way_are_counted(found):
     more = "i j,mammal,train\nk l,mammal;dog,train\nm n,mammal,test\no p,animal,train\n"
     text = one(found(table=HEAD + ROWS + more), "note", "above the bottom")
     assert text == (
         "own.csv, column 'labels': 3 labels stop above the bottom of the hierarchy, at 'mammal' (2), "
-        "'animal' (1): if one is the name of two things, write labels as whole paths"
+        "'animal' (1): the nodes below count as negative, unless the option unknown_below is true; if "
+        "one is the name of two things, write labels as whole paths"
+    )
+    text = one(found(table=HEAD + ROWS + more, unknown_below=True), "note", "above the bottom")
+    assert (
+        "'animal' (1): the nodes below are left out, as the option unknown_below says; if" in text
     )
 
 
@@ -108,7 +133,7 @@ def test_several_parents_of_terms_with_names_are_no_matter_for_a_warning(found):
     )
     table = HEAD + "a b,a,train\nc d,b,valid\ne f,c,test\n"
     text = one(found(table=table, edges=obo, hierarchy="terms.obo"), "note", "several parents")
-    assert text == "terms.obo: 1 nodes have several parents: 'c' under 'a', 'b'"
+    assert text == "terms.obo: 1 node has several parents: 'c' under 'a', 'b'"
 
 
 def test_another_separator(found):
@@ -151,7 +176,7 @@ def test_features_are_counted_and_guessed(found):
     )
     findings = found(table=table, text=None)
     assert "features guessed" in one(findings, "note", "4 rows")
-    one(findings, "note", "1 columns of numbers ('size'), 1 of categories ('colour (2)')")
+    one(findings, "note", "1 column of numbers ('size'), 1 of categories ('colour (2)')")
 
 
 def test_a_slip_among_numbers(found):
@@ -167,8 +192,8 @@ def test_columns_that_look_like_texts(found):
 
 
 def test_names_in_two_places(found):
-    text = one(found(edges=EDGES + "owl,mammal\n"), "warning", "stand in two places")
-    assert "1 names stand in two places: 'owl' under 'bird', 'mammal'" in text
+    text = one(found(edges=EDGES + "owl,mammal\n"), "warning", "in two places")
+    assert "1 name stands in two places: 'owl' under 'bird', 'mammal'" in text
     one(found(edges=EDGES + "owl,mammal\n"), "note", "a DAG of 6 nodes and 6 edges, depth 2")
 
 
@@ -180,7 +205,7 @@ def test_names_of_several_nodes(found):
             ("owl", "owl", "animal"),
         )
     )  # fmt: skip
-    text = one(found(edges=obo, hierarchy="edges.obo"), "warning", "are those of several nodes")
+    text = one(found(edges=obo, hierarchy="edges.obo"), "warning", "of several nodes")
     assert "'other': 'cat', 'dog'" in text
 
 
@@ -214,9 +239,9 @@ def test_the_same_text_in_two_parts(found):
 
 
 def test_the_same_text_twice(found):
-    one(found(table=HEAD + ROWS + '"A, b",dog,train\n'), "note", "1 texts say the same as another")
+    one(found(table=HEAD + ROWS + '"A, b",dog,train\n'), "note", "1 text says the same as another")
     one(
-        found(table=HEAD + ROWS + "…,dog,train\n"), "warning", "no word in column 'text', in 1 rows"
+        found(table=HEAD + ROWS + "…,dog,train\n"), "warning", "no word in column 'text', in 1 row"
     )
 
 
@@ -224,7 +249,7 @@ def test_the_same_features_twice(found):
     table = "size,labels,part\n1,dog,train\n1,cat,train\n2,owl,valid\n1,owl,test\n"
     findings = found(table=table, text=None)
     one(findings, "warning", "line 5: the same features is in 'test' here and in 'train' in line 2")
-    one(findings, "warning", "1 rows have the features of an earlier row")
+    one(findings, "warning", "1 row has the features of an earlier row")
 
 
 def test_few_examples(found):
@@ -257,7 +282,7 @@ def test_paths_are_described_as_a_hierarchy(found):
     rows = "a b,x > y;x > z,train\nc d,x > y,train\ne f,x > z,valid\ng h,x > w > y,test\n"
     findings = found(table=HEAD + rows, **PATHS)
     assert "own.csv: a tree of 5 nodes and 4 edges, depth 2" in one(findings, "note", "a tree")
-    assert "'y': 'x > y', 'x > w > y'" in one(findings, "warning", "are those of several nodes")
+    assert "'y': 'x > y', 'x > w > y'" in one(findings, "warning", "of several nodes")
 
 
 def test_faults_of_paths(found):

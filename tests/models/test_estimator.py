@@ -105,6 +105,30 @@ def test_score_is_the_mean_average_precision_of_nodes_with_positives():
     assert score == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
 
 
+def test_labels_that_stop_half_way_can_leave_open_what_is_below(examples):
+    features, leaves = examples
+    coarse = leaves.astype(object)
+    coarse[:30] = np.where(leaves[:30] == "bird", "bird", "mammal")
+    closed, opened = (
+        RareNodeClassifier(EDGES, unknown_below=unknown).fit(features, coarse)
+        for unknown in (False, True)
+    )
+    below = [NODES.index("cat"), NODES.index("dog")]
+    mammals = leaves[:30] != "bird"
+    either = [
+        m.predict_proba(features[:30])[mammals][:, below].sum(axis=1) for m in (closed, opened)
+    ]
+    # Fitted to no mammal that is said to be neither, and to a sixth of all that are.
+    assert (either[0] < either[1]).all()
+    # Given that an animal is a mammal, cat and dog are learnt from those that say which.
+    alone = RareNodeClassifier(EDGES).fit(features[30:], coarse[30:])
+    given_mammal = [
+        (chances := model.predict_proba(features))[:, below] / chances[:, [NODES.index("mammal")]]
+        for model in (opened, alone)
+    ]
+    np.testing.assert_allclose(*given_mammal, rtol=1e-3)
+
+
 def test_threshold_is_what_a_probability_has_to_exceed(examples):
     features, leaves = examples
     strong = {"linear": {"kind": "flat", "penalty": 100.0}}

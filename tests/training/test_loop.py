@@ -361,9 +361,9 @@ class Weighed(RareNodeLoss):
         super().__init__(*arguments, **named)
         self.seen = []
 
-    def forward(self, logits, targets):
+    def forward(self, logits, targets, known=None):
         self.seen.append(self.positive_weight[0].item())
-        return super().forward(logits, targets)
+        return super().forward(logits, targets, known)
 
 
 def weighed(dataset, schedule: Schedule) -> Weighed:

@@ -1,5 +1,6 @@
 """One's own files in the format of the CLUS system: hierarchical ARFF, a file a part."""
 
+import operator
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rarenodes.datasets.columns import ColumnTransformation, fit_columns
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling
-from rarenodes.datasets.targets import closed_targets
+from rarenodes.datasets.targets import closed_targets, unknown_below, unknown_in_card
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import Settings, unknown_name
 
@@ -30,6 +31,8 @@ class ClusOptions(Settings):
         valid_fraction: this share.
         not_evaluated: nodes that are not scored, such as the roots of several ontologies, as the
             root of all is not in any case.
+        unknown_below: whether a label that stops half-way says nothing about the nodes below it:
+            training and scores leave these pairs out. Otherwise the example is negative in them.
 
     """
 
@@ -38,6 +41,7 @@ class ClusOptions(Settings):
     valid: str | None = None
     valid_fraction: float = Field(0.15, gt=0, lt=1)
     not_evaluated: list[str] = Field([])
+    unknown_below: bool = Field(False, exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _be_different_files(self):
@@ -91,7 +95,15 @@ def load(source: str, root: Path, options: ClusOptions, sampling: Sampling) -> D
         "seed": sampling.seed,
         "train_fraction": sampling.train_fraction,
     }
-    return joined(source, parts, hierarchy, split, options.not_evaluated, card)
+    return joined(
+        source,
+        parts,
+        hierarchy,
+        split,
+        options.not_evaluated,
+        card,
+        stops_leave_open=options.unknown_below,
+    )
 
 
 def joined(
@@ -102,6 +114,8 @@ def joined(
     not_evaluated: Collection[str],
     card: Mapping[str, Any],
     features: MakeFeatures = ColumnTransformation.apply,
+    *,
+    stops_leave_open: bool = False,
 ) -> Dataset:
     """One data set of the parts, columns fitted on train + valid.
 
@@ -114,19 +128,21 @@ def joined(
             not matter.
         card: what is known of the data set beside what the files hold.
         features: makes them from the fitted transformation and all rows `[examples, attributes]`.
+        stops_leave_open: whether a label that stops half-way says nothing about the nodes below.
 
     """
     train = parts["train"]
     raw = np.vstack([part.values for part in parts.values()])
     learned_from = np.concatenate([split["train"], split["valid"]])
+    labels = [names for part in parts.values() for names in part.labels]
+    targets = closed_targets(labels, hierarchy)
+    unknown = unknown_below(targets, hierarchy) if stops_leave_open else None
     transformation = fit_columns(train.attributes, raw, train.levels, learned_from)
     return Dataset(
         name=source,
         transformation=transformation,
         features=features(transformation, raw),
-        targets=closed_targets(
-            [names for part in parts.values() for names in part.labels], hierarchy
-        ),
+        targets=targets,
         hierarchy=hierarchy,
         split=dict(split),
         evaluated=~np.isin(hierarchy.nodes, [ROOT, *not_evaluated]),
@@ -136,7 +152,9 @@ def joined(
             "categorical_attributes": sum(levels is not None for levels in train.levels),
             "missing_values": int(np.isnan(raw).sum()),
             "missing_values_in_test": int(np.isnan(raw[split["test"]]).sum()),
+            **unknown_in_card(unknown),
         },
+        unknown=unknown,
     )
 
 

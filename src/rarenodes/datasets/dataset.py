@@ -49,6 +49,9 @@ class Dataset:
         hierarchy: the nodes and their edges.
         split: row indices of the parts `train`, `valid` and `test`; disjoint, sorted.
         evaluated: `[nodes]`, whether a node counts in the scores (a root does not).
+        unknown: `[examples, nodes]`, sparse 0/1: where it is unknown whether an example belongs to a
+            node; None where everything is known. A node below one that is known to be negative is
+            known to be negative. Training and scores leave unknown pairs out.
         card: what a reader of results needs to know: where the data comes from, its licence, its
             checksum, the options it was built with, and anything that was dropped on the way.
         texts: the text of every example, where the source has texts.
@@ -67,6 +70,7 @@ class Dataset:
     split: Mapping[str, Int[np.ndarray, " part"]]
     evaluated: Bool[np.ndarray, " nodes"]
     card: Mapping[str, Any]
+    unknown: sparse.csr_array | None = field(default=None, repr=False)
     texts: tuple[str, ...] | None = field(default=None, repr=False)
     titles: tuple[str, ...] | None = field(default=None, repr=False)
     images: UInt8[np.ndarray, "images height width"] | None = field(default=None, repr=False)
@@ -88,6 +92,7 @@ class Dataset:
             if items is not None and len(items) != expected:
                 raise ValueError(f"{self.name}: found {len(items)} {what}, expected {expected}")
         self._check_split(examples)
+        self._check_unknown()
         if not np.isfinite(self.features).all():
             row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(self.features)))
             raise ValueError(
@@ -110,6 +115,22 @@ class Dataset:
                 f"{examples} examples"
             )
 
+    def _check_unknown(self) -> None:
+        if self.unknown is None:
+            return
+        if self.unknown.shape != self.targets.shape:
+            raise ValueError(
+                f"{self.name}: unknown is {' × '.join(map(str, self.unknown.shape))}, expected "
+                f"{' × '.join(map(str, self.targets.shape))} as the targets"
+            )
+        both = self.unknown.multiply(self.targets).tocoo()
+        if both.nnz:
+            row, column = int(both.row[0]), int(both.col[0])
+            raise ValueError(
+                f"{self.name}: example {row} is positive in node {self.hierarchy.nodes[column]!r} and "
+                "unknown there, expected one of the two"
+            )
+
     @property
     def names(self) -> dict[str, str]:
         """What every node is called in words; its own name where the source says no more."""
@@ -119,8 +140,16 @@ class Dataset:
         """Number of positive examples of every node in a part of the split."""
         return np.asarray(self.targets[self.split[part]].sum(axis=0), dtype=np.int64).ravel()
 
+    def known_counts(self, part: str) -> Int[np.ndarray, " nodes"]:
+        """Number of examples in a part of the split that say whether they belong to a node."""
+        rows = self.split[part]
+        examples = np.full(len(self.hierarchy), len(rows), dtype=np.int64)
+        if self.unknown is None:
+            return examples
+        return examples - np.asarray(self.unknown[rows].sum(axis=0, dtype=np.int64)).ravel()
+
     def checksum(self) -> str:
-        """SHA-256 of features, images, targets, hierarchy and split, independent of file formats."""
+        """SHA-256 of features, images, targets, what is unknown, hierarchy and split, independent of file formats."""
         return _checksum(self._arrays(), self.hierarchy)
 
     def save(self, folder: str | Path) -> None:
@@ -181,18 +210,16 @@ class Dataset:
             # Before anything is made of the arrays: a wrong index reads memory that is not theirs.
             if description.checksum != _checksum(arrays, hierarchy):
                 raise _damaged(folder, f"{folder}/arrays.safetensors: not what its checksum says")
-            ones = np.ones(len(arrays["target_columns"]), dtype=np.uint8)
+            shape = (len(arrays["features"]), len(hierarchy))
             return cls(
                 name=description.name,
                 features=arrays["features"],
-                targets=sparse.csr_array(
-                    (ones, arrays["target_columns"], arrays["target_row_starts"]),
-                    shape=(len(arrays["features"]), len(hierarchy)),
-                ),
+                targets=_ones_at(arrays, "target", shape),
                 hierarchy=hierarchy,
                 split={part: arrays[f"split_{part}"] for part in SPLITS},
                 evaluated=arrays["evaluated"],
                 card=description.card,
+                unknown=_ones_at(arrays, "unknown", shape) if "unknown_columns" in arrays else None,
                 images=arrays.get("images"),
                 texts=None if texts is None else tuple(texts),
                 titles=None if description.titles is None else tuple(description.titles),
@@ -203,14 +230,13 @@ class Dataset:
             raise _damaged(folder, f"{folder}/dataset.json: {brief(error)}") from None
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        targets = self.targets.sorted_indices()
         return {
             "features": self.features.astype(np.float32),
-            "target_row_starts": targets.indptr.astype(np.int64),
-            "target_columns": targets.indices.astype(np.int32),
+            **_places(self.targets, "target"),
             "evaluated": self.evaluated.astype(bool),
             **{f"split_{part}": self.split[part].astype(np.int64) for part in SPLITS},
             **({} if self.images is None else {"images": self.images}),
+            **({} if self.unknown is None else _places(self.unknown, "unknown")),
         }
 
 
@@ -234,9 +260,29 @@ _ARRAYS = {
     "evaluated": (np.bool_, 1),
     **{f"split_{part}": (np.int64, 1) for part in SPLITS},
     "images": (np.uint8, 3),
+    "unknown_row_starts": (np.int64, 1),
+    "unknown_columns": (np.int32, 1),
 }
 # Arrays that only some data sets have.
-_OPTIONAL = {"images"}
+_OPTIONAL = {"images", "unknown_row_starts", "unknown_columns"}
+
+
+def _places(table: sparse.csr_array, name: str) -> dict[str, np.ndarray]:
+    """Where a sparse 0/1 table has its ones, as arrays."""
+    ordered = table.sorted_indices()
+    return {
+        f"{name}_row_starts": ordered.indptr.astype(np.int64),
+        f"{name}_columns": ordered.indices.astype(np.int32),
+    }
+
+
+def _ones_at(
+    arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, int]
+) -> sparse.csr_array:
+    """What `_places` was given."""
+    columns = arrays[f"{name}_columns"]
+    ones = np.ones(len(columns), dtype=np.uint8)
+    return sparse.csr_array((ones, columns, arrays[f"{name}_row_starts"]), shape=shape)
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], hierarchy: Hierarchy) -> str:

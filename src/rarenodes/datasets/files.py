@@ -105,6 +105,18 @@ def short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """A number of things in words, as `1 row`, `2 rows`, `1 name stands` or `2 names stand`.
+
+    Args:
+        count: how many.
+        one: what one of them is called, with its verb where one follows.
+        several: what they are called otherwise; by default `one` with an `s`.
+
+    """
+    return f"{count} {one if count == 1 else several or one + 's'}"
+
+
 def brief(message: object, letters: int = 400) -> str:
     """A message of another part of the library or of another library, as one line of bounded length."""
     said = " ".join(str(message).split())

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from rarenodes.datasets.edge_lists import read_named_hierarchy
 from rarenodes.datasets.encoders.efficientnet import WIDTH
-from rarenodes.datasets.files import short
+from rarenodes.datasets.files import counted, short
 from rarenodes.datasets.image_files import ImageFault, Seen, look_at
 from rarenodes.datasets.images import ImagesOptions, bad_lines, image_paths, same_content
 from rarenodes.datasets.label_findings import (
@@ -68,7 +68,7 @@ def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> Ta
         return report
     note_unlabelled(report, table, options, labels, named.hierarchy)
     note_steps(report, table, options, labels)
-    known = known_labels(report, table, options, labels, named.hierarchy, edges)
+    known = known_labels(report, table, options, labels, named, edges)
     if options.hierarchy is not None:
         note_reversed(report, edges, known, named.hierarchy)
     note_half_way(report, table, options, known, named.hierarchy)
@@ -104,7 +104,9 @@ def _columns(report: TableReport, table: Table, options: ImagesOptions) -> None:
     for name in wanted.values():
         if name is not None and not table.has(name):
             report.add("error", str(unknown_column(table, name)))
-    report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}")
+    report.add(
+        "note", f"{table.path}: {counted(table.rows, 'row')}; columns: {', '.join(meanings)}"
+    )
 
 
 def _same(
@@ -129,12 +131,12 @@ def _same(
         report.add(
             "warning",
             f"{table.place(row)}: the same image is in {parts[row]!r} here and in {parts[earlier]!r} in "
-            f"{table.place(earlier).rpartition(', ')[2]}, so for {len(across)} rows: move or remove one "
+            f"{table.place(earlier).rpartition(', ')[2]}, so for {counted(len(across), 'row')}: move or remove one "
             "of the two",
         )
     if within:
         report.add(
             "warning",
-            f"{table.path}: {within} rows have the image of an earlier row: list all labels of an image "
+            f"{table.path}: {counted(within, 'row has', 'rows have')} the image of an earlier row: list all labels of an image "
             "in one row",
         )

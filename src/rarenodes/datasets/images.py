@@ -26,7 +26,7 @@ from rarenodes.datasets.table_labels import (
     titles_of,
     unknown_column,
 )
-from rarenodes.datasets.targets import closed_targets, frequent_nodes
+from rarenodes.datasets.targets import kept_targets, unknown_in_card
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,8 @@ def load(
         raise TableError(f"{table.path}: no image is left, expected at least one that can be used")
     seen = [looked[row] for row in kept]
     labels = [labels[row] for row in kept]
-    targets, hierarchy = frequent_nodes(
-        closed_targets(labels, named.hierarchy), named.hierarchy, options.min_count
+    targets, hierarchy, unknown = kept_targets(
+        labels, named.hierarchy, options.min_count, stops_leave_open=options.unknown_below
     )
     if parts is None:
         split = sampling.split_groups(same_content(seen), targets, options)
@@ -153,7 +153,9 @@ def load(
             "rows": table.rows,
             "skipped_images": [names[row] for row in range(table.rows) if row not in set(kept)],
             "dropped_nodes": len(named.hierarchy) - len(hierarchy),
+            **unknown_in_card(unknown),
         },
+        unknown=unknown,
         titles=titles_of(hierarchy, named.names),
     )
 

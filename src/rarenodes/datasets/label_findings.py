@@ -1,6 +1,5 @@
 """What is wrong or worth knowing about any table's labels, hierarchy and parts; see `table_findings`."""
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from scipy import sparse
 
 from rarenodes.datasets.dataset import SPLITS
 from rarenodes.datasets.edge_lists import NamedHierarchy
-from rarenodes.datasets.files import FileFault, brief, short
+from rarenodes.datasets.files import FileFault, brief, counted, short
 from rarenodes.datasets.label_paths import BETWEEN
 from rarenodes.datasets.table_files import Table
-from rarenodes.datasets.table_labels import LabelOptions, labels_in, rows_of_parts
+from rarenodes.datasets.table_labels import LabelOptions, labels_in, nodes_meant, rows_of_parts
 from rarenodes.datasets.targets import closed_targets, frequent_nodes, half_way
 from rarenodes.loss.hierarchy import Hierarchy
 
@@ -81,7 +80,8 @@ def note_shape(report: TableReport, path: Path, named: NamedHierarchy) -> None:
     kind = "tree" if hierarchy.is_tree else "DAG"
     report.add(
         "note",
-        f"{path}: a {kind} of {len(hierarchy)} nodes and {hierarchy.num_edges} edges, depth "
+        f"{path}: a {kind} of {counted(len(hierarchy), 'node')} and "
+        f"{counted(hierarchy.num_edges, 'edge')}, depth "
         f"{int(hierarchy.depth.max())}",
     )
     several = [
@@ -91,11 +91,16 @@ def note_shape(report: TableReport, path: Path, named: NamedHierarchy) -> None:
     ]
     if several and named.names:
         # Identifiers beside names are given with care: several parents are meant.
-        report.add("note", f"{path}: {len(several)} nodes have several parents: {several[0]}")
+        report.add(
+            "note",
+            f"{path}: "
+            f"{counted(len(several), 'node has', 'nodes have')} several parents: {several[0]}",
+        )
     elif several:
         report.add(
             "warning",
-            f"{path}: {len(several)} names stand in two places: {'; '.join(several[:3])}"
+            f"{path}: {counted(len(several), 'name stands', 'names stand')} in two places: "
+            f"{'; '.join(several[:3])}"
             f"{more(several, 3)}: give two things two names, or leave it if one has several parents",
         )
     called = defaultdict(list)
@@ -105,7 +110,8 @@ def note_shape(report: TableReport, path: Path, named: NamedHierarchy) -> None:
     if same:
         report.add(
             "warning",
-            f"{path}: {len(same)} names are those of several nodes: {'; '.join(same[:3])}"
+            f"{path}: {counted(len(same), 'name is that', 'names are those')} of several nodes: "
+            f"{'; '.join(same[:3])}"
             f"{more(same, 3)}: predictions will tell them by node alone",
         )
 
@@ -124,7 +130,7 @@ def note_unlabelled(
         report.add(
             "error",
             f"{table.place(without[0])}: no label in column {short(options.labels)}, in "
-            f"{len(without)} rows: leave them out, or give them "
+            f"{counted(len(without), 'row')}: leave them out, or give them "
             f"{root if options.path_separator is None else 'a path'}",
         )
 
@@ -147,10 +153,11 @@ def known_labels(
     table: Table,
     options: LabelOptions,
     labels: Sequence[Sequence[str]],
-    hierarchy: Hierarchy,
+    named: NamedHierarchy,
     edges: Path,
 ) -> list[list[str]]:
     """Labels that are nodes; of others, the findings."""
+    hierarchy = named.hierarchy
     unknown: Counter[str] = Counter()
     first: dict[str, int] = {}
     for row, names in enumerate(labels):
@@ -162,22 +169,21 @@ def known_labels(
         report.add(
             "error",
             f"{table.place(first[name])}, column {short(options.labels)}: unknown node {short(name)}, "
-            f"in {count} rows{_mend(name, options.separator, hierarchy, edges)}",
+            f"in {counted(count, 'row')}{_mend(name, options.separator, named, edges)}",
         )
     if len(unknown) > LISTED:
         rest = len(unknown) - LISTED
-        report.add("error", f"{table.path}: {rest} more labels are no node of {edges}")
+        are = counted(rest, "more label is", "more labels are")
+        report.add("error", f"{table.path}: {are} no node of {edges}")
     return [[name for name in names if name in hierarchy.index] for names in labels]
 
 
-def _mend(name: str, separator: str, hierarchy: Hierarchy, edges: Path) -> str:
+def _mend(name: str, separator: str, named: NamedHierarchy, edges: Path) -> str:
     for other in SEPARATORS:
         parts = labels_in(name, other)
-        if other != separator and len(parts) > 1 and all(p in hierarchy.index for p in parts):
+        if other != separator and len(parts) > 1 and all(p in named.hierarchy.index for p in parts):
             return f"; its parts are nodes: set the option separator to {other!r}"
-    # The root that several tops are put under is no name of theirs.
-    near = difflib.get_close_matches(name[:100], hierarchy.nodes[:20000], n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f": correct it, or add the node to {edges}"
+    return nodes_meant(name, named) or f": correct it, or add the node to {edges}"
 
 
 def note_reversed(
@@ -194,7 +200,7 @@ def note_reversed(
     if 2 * at_the_top > len(given):
         report.add(
             "warning",
-            f"{path}: {at_the_top} of {len(given)} labels are at the top of the hierarchy, with other "
+            f"{path}: {at_the_top} of {counted(len(given), 'label')} are at the top of the hierarchy, with other "
             "nodes below them: are child and parent exchanged?",
         )
 
@@ -214,12 +220,17 @@ def note_half_way(
         mend = (
             ""
             if options.hierarchy is None
-            else ": if one is the name of two things, write labels as whole paths"
+            else "; if one is the name of two things, write labels as whole paths"
+        )
+        below = (
+            "the nodes below are left out, as the option unknown_below says"
+            if options.unknown_below
+            else "the nodes below count as negative, unless the option unknown_below is true"
         )
         report.add(
             "note",
-            f"{table.path}, column {short(options.labels)}: {sum(counts.values())} labels stop above "
-            f"the bottom of the hierarchy, at {', '.join(most)}{more(counts, 3)}{mend}",
+            f"{table.path}, column {short(options.labels)}: "
+            f"{counted(counts.total(), 'label stops', 'labels stop')} above the bottom of the hierarchy, at {', '.join(most)}{more(counts, 3)}: {below}{mend}",
         )
 
 
@@ -237,7 +248,7 @@ def parts_noted(report: TableReport, table: Table, options: LabelOptions) -> lis
         report.add(
             "error",
             f"{table.place(wrong[0])}, column {short(options.split)}: found {short(parts[wrong[0]])}, "
-            f"expected one of {', '.join(SPLITS)}; so in {len(wrong)} rows",
+            f"expected one of {', '.join(SPLITS)}; so in {counted(len(wrong), 'row')}",
         )
     for part in SPLITS:
         if part not in parts:
@@ -292,7 +303,7 @@ def note_counts(
         )
     report.add(
         "note",
-        f"{len(labels)} examples: "
+        f"{counted(len(labels), 'example')}: "
         + ", ".join(f"{len(rows)} {part}" for part, rows in split.items())
         + ("" if parts is not None else f" (a {kind} split)"),
     )
@@ -317,7 +328,8 @@ def nodes_without_examples(
     if without:
         yield Finding(
             "warning",
-            f"{len(without)} nodes have no training example and cannot be learnt: {listed(without)}",
+            f"{counted(len(without), 'node has', 'nodes have')} no training example and cannot be learnt: "
+            f"{listed(without)}",
         )
 
 

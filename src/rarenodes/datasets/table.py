@@ -31,7 +31,7 @@ from rarenodes.datasets.table_labels import (
     titles_of,
     unknown_column,
 )
-from rarenodes.datasets.targets import closed_targets, frequent_nodes
+from rarenodes.datasets.targets import kept_targets, unknown_in_card
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
 
 # What the columns of a matrix are called: matrix[0], matrix[1], and so on.
@@ -143,8 +143,8 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
             )
         parts = _merged_parts(table, options, parts, combined.group)
         texts, labels, merged = combined.texts, combined.labels, combined.merged
-    targets, hierarchy = frequent_nodes(
-        closed_targets(labels, named.hierarchy), named.hierarchy, options.min_count
+    targets, hierarchy, unknown = kept_targets(
+        labels, named.hierarchy, options.min_count, stops_leave_open=options.unknown_below
     )
     split = (
         sampling.split_examples(targets, options)
@@ -178,7 +178,9 @@ def load(source: str, root: Path, options: TableOptions, sampling: Sampling) -> 
             "merged_texts": merged,
             "texts_without_words": wordless,
             "dropped_nodes": len(named.hierarchy) - len(hierarchy),
+            **unknown_in_card(unknown),
         },
+        unknown=unknown,
         texts=texts,
         transformation=transformation,
         titles=titles_of(hierarchy, named.names),

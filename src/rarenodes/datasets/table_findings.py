@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from rarenodes.datasets.edge_lists import NamedHierarchy, read_named_hierarchy
-from rarenodes.datasets.files import FileFault, short
+from rarenodes.datasets.files import FileFault, counted, short
 from rarenodes.datasets.label_findings import (
     TableReport,
     known_labels,
@@ -94,7 +94,10 @@ def _columns(
             report.add("error", str(fault))
     told = options.features or options.text is not None or options.matrix is not None
     guessed = "" if told else ", features guessed"
-    report.add("note", f"{table.path}: {table.rows} rows; columns: {', '.join(meanings)}{guessed}")
+    report.add(
+        "note",
+        f"{table.path}: {counted(table.rows, 'row')}; columns: {', '.join(meanings)}{guessed}",
+    )
     if options.text is not None:
         report.features = options.components
         unused = [name for name in table.columns if name not in wanted.values()]
@@ -146,11 +149,11 @@ def _features(report: TableReport, table: Table, options: TableOptions) -> None:
             categories.append((name, len(levels)))
     if not names:
         report.add("error", f"{table.path}: no column is left for features; expected at least one")
-    counted = [f"{name} ({count})" for name, count in categories]
+    levels = [f"{name} ({count})" for name, count in categories]
     report.add(
         "note",
-        f"{table.path}: {len(numbers)} columns of numbers ({listed(numbers)}), {len(categories)} of "
-        f"categories ({listed(counted)})",
+        f"{table.path}: {counted(len(numbers), 'column')} of numbers ({listed(numbers)}), {len(categories)} of "
+        f"categories ({listed(levels)})",
     )
     report.features = len(numbers) + sum(count for _, count in categories)
 
@@ -177,7 +180,7 @@ def _examples(
 ) -> None:
     note_unlabelled(report, table, options, labels, named.hierarchy)
     note_steps(report, table, options, labels)
-    known = known_labels(report, table, options, labels, named.hierarchy, edges)
+    known = known_labels(report, table, options, labels, named, edges)
     if options.hierarchy is not None:
         note_reversed(report, edges, known, named.hierarchy)
     if not any(known):
@@ -223,15 +226,20 @@ def _duplicates(
         report.add(
             level,
             f"{table.place(row)}: the same {what} is in {parts[row]!r} here and in {parts[earlier]!r} "
-            f"in {table.place(earlier).rpartition(', ')[2]}, so for {len(across)} rows: move or remove "
+            f"in {table.place(earlier).rpartition(', ')[2]}, so for {counted(len(across), 'row')}: move or remove "
             "one of the two",
         )
     if within and what == "text":
-        report.add("note", f"{table.path}: {within} texts say the same as another and become one")
+        report.add(
+            "note",
+            f"{table.path}: "
+            f"{counted(within, 'text says', 'texts say')} the same as another and become one",
+        )
     elif within:
         split = "" if parts is not None else ", and a random split may put them on both sides"
         report.add(
-            "warning", f"{table.path}: {within} rows have the features of an earlier row{split}"
+            "warning",
+            f"{table.path}: {counted(within, 'row has', 'rows have')} the features of an earlier row{split}",
         )
 
 
@@ -260,8 +268,8 @@ def _merged(
     elif wordless:
         report.add(
             "warning",
-            f"{table.place(wordless[0])}: no word in column {short(options.text)}, in {len(wordless)} "
-            "rows, which are left out",
+            f"{table.place(wordless[0])}: no word in column {short(options.text)}, in "
+            f"{counted(len(wordless), 'row, which is', 'rows, which are')} left out",
         )
     if parts is not None:
         first: dict[int, str] = {}

@@ -1,6 +1,7 @@
 """What any table of examples says besides features: labels in a hierarchy, and parts of the split."""
 
 import difflib
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class LabelOptions(SplitOptions):
             `a > b > c`; the hierarchy is then that of all paths, see `label_paths`.
         split: column that says `train`, `valid` or `test`; without it the split is random.
         min_count: a node is kept if at least so many examples belong to it or its descendants.
+        unknown_below: whether a label that stops half-way says nothing about the nodes below it:
+            training and scores leave these pairs out. Otherwise the example is negative in them.
 
     """
 
@@ -40,6 +43,7 @@ class LabelOptions(SplitOptions):
     path_separator: str | None = Field(None, min_length=1)
     split: str | None = None
     min_count: int = Field(1, ge=1)
+    unknown_below: bool = Field(False, exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _have_one_hierarchy(self):
@@ -87,7 +91,7 @@ def read_labels(
     named = read_named_hierarchy(root / options.hierarchy)
     labels = labels_of(table, options)
     _check_labelled(table, options, labels, f"the root {named.hierarchy.roots[0]!r}")
-    _check_labels(table, options, labels, named.hierarchy, root / options.hierarchy)
+    _check_labels(table, options, labels, named, root / options.hierarchy)
     return labels, named
 
 
@@ -137,22 +141,28 @@ def _check_labels(
     table: Table,
     options: LabelOptions,
     labels: Sequence[Sequence[str]],
-    hierarchy: Hierarchy,
+    named: NamedHierarchy,
     edges: Path,
 ) -> None:
+    nodes = named.hierarchy.index
     for row, names in enumerate(labels):
         for name in names:
-            if name not in hierarchy.index:
-                near = difflib.get_close_matches(
-                    name[:100], hierarchy.nodes[:1000], n=1, cutoff=0.5
-                )
-                mend = (
-                    f"; did you mean {near[0]!r}?"
-                    if near
-                    else f", expected one of the {len(hierarchy)} nodes of {edges}: correct it, "
+            if name not in nodes:
+                mend = nodes_meant(name, named) or (
+                    f", expected one of the {len(nodes)} nodes of {edges}: correct it, "
                     "set the option separator, or add the node there"
                 )
                 raise table.fault(row, options.labels, f"unknown node {short(name)}{mend}")
+
+
+def nodes_meant(name: str, named: NamedHierarchy) -> str:
+    """The end of a message about a label that is no node: those of that name, or the nearest node."""
+    called = [node for node, words in named.names.items() if words == name]
+    if called:
+        nodes = " or ".join(map(short, called[:3]))
+        return f", expected the node itself, not what it is called: write {nodes}"
+    near = difflib.get_close_matches(name[:100], named.hierarchy.nodes[:20000], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def labels_in(cell: str, separator: str) -> list[str]:

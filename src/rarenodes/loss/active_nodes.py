@@ -46,7 +46,17 @@ class ActiveNodes:
 
     def among(self, nodes: Bool[np.ndarray, " nodes"]) -> "ActiveNodes":
         """Those of them that are among some nodes."""
-        kept = nodes[self.nodes]
+        return self._kept(nodes[self.nodes])
+
+    def without(self, pairs: sparse.csr_array) -> "ActiveNodes":
+        """Those of them that are not among some pairs `[examples, nodes]`, sparse 0/1."""
+        nodes = pairs.shape[1]
+        of_row = np.repeat(np.arange(len(self), dtype=np.int64), np.diff(pairs.indptr))
+        left_out = of_row * nodes + pairs.indices
+        own = self.examples().astype(np.int64) * nodes + self.nodes
+        return self._kept(~np.isin(own, left_out))
+
+    def _kept(self, kept: Bool[np.ndarray, " pairs"]) -> "ActiveNodes":
         before = np.concatenate([[0], np.cumsum(kept)])
         return ActiveNodes(before[self.starts], self.nodes[kept], self.positive[kept])
 

@@ -25,6 +25,7 @@ from rarenodes.loss.uncertainty import check_kind, uncertainty
 
 Logits = Float[Tensor, "members batch nodes"]
 Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
+Known = Tensor  # [batch, nodes], bool, true where targets are 1
 Reduction = Literal["per example", "sum", "mean"]
 
 
@@ -186,56 +187,79 @@ class RareNodeLoss(nn.Module):
             if first is not None:
                 setattr(self, name, self.schedule.weights(first, moment))
 
-    def forward(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-        """Loss of a batch: logits `[members, batch, nodes]`, targets `[batch, nodes]` → scalar.
+    def forward(
+        self, logits: Logits, targets: Targets, known: Known | None = None
+    ) -> Float[Tensor, ""]:
+        """Loss of a batch.
 
         Binary cross-entropy on the CPU in single precision is computed with its gradient in one
         pass by a compiled kernel; everything else is the sum of `elements`, which is also what the
         kernel is tested against.
 
+        Args:
+            logits: `[members, batch, nodes]`.
+            targets: `[batch, nodes]`, 0/1 or bool, ancestor-closed.
+            known: `[batch, nodes]` bool, where it is known whether the example belongs to the node;
+                elsewhere the loss is 0 and targets must be, and nodes below one that is known to be
+                negative must be known. None means everywhere.
+
+        Returns:
+            Scalar. A mean counts what is unknown as 0.
+
         Raises:
             ValueError: shapes that do not fit, an empty batch, or targets that are not 0 or 1 or
-                not closed.
+                not closed, or positive where they are unknown.
 
         """
-        check_batch(logits, targets, self.hierarchy)
+        check_batch(logits, targets, self.hierarchy, known)
         by_tensors = self.element is not bce or self.shift is not None or self.balance is not None
         if by_tensors or not kernel_available(logits):
-            return self._reduced(logits, targets)
-        return self._by_kernel(logits, targets)
+            return self._reduced(logits, targets, known)
+        return self._by_kernel(logits, targets, known)
 
-    def _by_kernel(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-        loss = self._fused(logits, targets, weighted=True) if self.mixture > 0 else 0.0
+    def _by_kernel(
+        self, logits: Logits, targets: Targets, known: Known | None
+    ) -> Float[Tensor, ""]:
+        loss = self._fused(logits, targets, known, weighted=True) if self.mixture > 0 else 0.0
         if self.mixture < 1:
-            unweighted = self._fused(logits, targets, weighted=False)
+            unweighted = self._fused(logits, targets, known, weighted=False)
             loss = self.mixture * loss + (1 - self.mixture) * unweighted
         return loss if self.reduction == "per example" else loss * self._scale(logits)
 
-    def reference(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+    def reference(
+        self, logits: Logits, targets: Targets, known: Known | None = None
+    ) -> Float[Tensor, ""]:
         """The same loss by tensor operations, on any device and in any precision."""
-        check_batch(logits, targets, self.hierarchy)
-        return self._reduced(logits, targets)
+        check_batch(logits, targets, self.hierarchy, known)
+        return self._reduced(logits, targets, known)
 
-    def _reduced(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-        loss = self._elements(logits, targets)
+    def _reduced(self, logits: Logits, targets: Targets, known: Known | None) -> Float[Tensor, ""]:
+        loss = self._elements(logits, targets, known)
         if self.evaluated is not None:
             loss = loss[..., self.evaluated]
         return loss.sum(dim=-1).mean(dim=-1).sum() * self._scale(logits)
 
-    def elements(self, logits: Logits, targets: Targets) -> Logits:
+    def elements(self, logits: Logits, targets: Targets, known: Known | None = None) -> Logits:
         """Weighted loss of every member, example and node, evaluated or not."""
-        check_batch(logits, targets, self.hierarchy)
-        return self._elements(logits, targets)
+        check_batch(logits, targets, self.hierarchy, known)
+        return self._elements(logits, targets, known)
 
-    def _elements(self, logits: Logits, targets: Targets) -> Logits:
+    def _elements(self, logits: Logits, targets: Targets, known: Known | None) -> Logits:
         scores = logits
         if self.coherent:
             scores = self.hierarchy.max_over_agreeing_descendants(logits, targets)
         if self.shift is not None:
             scores = scores + self.shift.to(scores)
         loss = self.element(scores, targets)
+        return self._weighted(loss, logits, targets, known)
+
+    def _weighted(
+        self, loss: Logits, logits: Logits, targets: Targets, known: Known | None
+    ) -> Logits:
         weight = self.element_weight(logits, targets)
-        return loss if weight is None else loss * weight
+        loss = loss if weight is None else loss * weight
+        # Chosen, not multiplied: what is left out has no gradient, however large its loss.
+        return loss if known is None else torch.where(known, loss, 0)
 
     def element_weight(
         self, logits: Logits, targets: Targets
@@ -259,14 +283,20 @@ class RareNodeLoss(nn.Module):
         weight = math.prod(factors)
         return weight if self.mixture == 1 else self.mixture * weight + (1 - self.mixture)
 
-    def _fused(self, logits: Logits, targets: Targets, *, weighted: bool) -> Float[Tensor, ""]:
+    def _fused(
+        self, logits: Logits, targets: Targets, known: Known | None, *, weighted: bool
+    ) -> Float[Tensor, ""]:
+        factor = self._focal_factor(logits) if weighted else None
+        if known is not None:
+            known = known.to(logits)
+            factor = known if factor is None else factor * known
         return fused_rare_node_loss(
             logits,
             targets,
             EdgePlan.of(self.hierarchy),
             self.positive_weight if weighted else None,
             self.negative_weight if weighted else None,
-            self._focal_factor(logits) if weighted else None,
+            factor,
             self.evaluated,
             coherent=self.coherent,
         )

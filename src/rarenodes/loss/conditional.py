@@ -30,6 +30,7 @@ from rarenodes.loss.topdown import PRODUCT_OF_LOGITS, SUM, TopDownPlan, top_down
 
 Logits = Float[Tensor, "members batch nodes"]
 Targets = Tensor  # [batch, nodes], 0/1 or bool, ancestor-closed
+Known = Tensor  # [batch, nodes], bool, true where targets are 1
 OBJECTIVES = ("conditional", "unconditional")
 # What rows of the last layer do at rest; see `rarenodes.training.sparse_layer`.
 AT_REST = ("still", "moving")
@@ -317,20 +318,22 @@ class ConditionalLoss(RareNodeLoss):
         first = moment.epoch < self.conditional_first * moment.epochs
         self.conditional_now = self.objective == "conditional" or first
 
-    def forward(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-        """Loss of a batch: logits `[members, batch, nodes]`, targets `[batch, nodes]` → scalar."""
-        check_batch(logits, targets, self.hierarchy)
+    def forward(
+        self, logits: Logits, targets: Targets, known: Known | None = None
+    ) -> Float[Tensor, ""]:
+        """Loss of a batch, as that of `RareNodeLoss`."""
+        check_batch(logits, targets, self.hierarchy, known)
         if self.conditional_now:
-            return self._where_active(logits, targets)
+            return self._where_active(logits, targets, known)
         # The kernel takes the uncertainty from the logits whose loss it computes.
         by_tensors = self.element is not bce or self.balance is not None
         by_tensors = by_tensors or (self.focal is not None and self.shift is not None)
         if by_tensors or not kernel_available(logits):
-            return self._reduced(logits, targets)
+            return self._reduced(logits, targets, known)
         shifted = logits if self.shift is None else logits + self.shift.to(logits)
-        return self._by_kernel(unconditional_logits(shifted, self.hierarchy), targets)
+        return self._by_kernel(unconditional_logits(shifted, self.hierarchy), targets, known)
 
-    def _elements(self, logits: Logits, targets: Targets) -> Logits:
+    def _elements(self, logits: Logits, targets: Targets, known: Known | None) -> Logits:
         shifted = logits if self.shift is None else logits + self.shift.to(logits)
         if self.conditional_now:
             loss = self.element(shifted, targets)
@@ -341,15 +344,18 @@ class ConditionalLoss(RareNodeLoss):
             asked = logits
             if self.focal is not None:
                 asked = unconditional_logits(logits.detach(), self.hierarchy)
-        weight = self.element_weight(asked, targets)
-        return loss if weight is None else loss * weight
+        return self._weighted(loss, asked, targets, known)
 
-    def _where_active(self, logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+    def _where_active(
+        self, logits: Logits, targets: Targets, known: Known | None
+    ) -> Float[Tensor, ""]:
         """The conditional loss, from the `pairs` of an example and a node that are not 0 in it."""
         members, batch, nodes = logits.shape
         asked = active(targets, self.hierarchy)
         if self.evaluated is not None:
             asked = asked & self.evaluated
+        if known is not None:
+            asked = asked & known
         pairs = asked.reshape(-1).nonzero().squeeze(1)
         node = pairs % nodes
         # [members, 1, pairs] and [1, pairs]: to the element loss, one example of many nodes.

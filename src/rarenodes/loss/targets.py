@@ -7,17 +7,20 @@ from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.kernels import EdgePlan, first_fault
 
 
-def check_batch(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> None:
+def check_batch(
+    logits: Tensor, targets: Tensor, hierarchy: Hierarchy, known: Tensor | None = None
+) -> None:
     """Refuse logits and targets of which a loss would be meaningless.
 
     Args:
         logits: should be `[members, batch, nodes]`; their values are not looked at.
         targets: should be `[batch, nodes]`, as `check_targets` has it.
         hierarchy: the nodes' hierarchy.
+        known: should be `[batch, nodes]` bool and true where targets are 1, or None.
 
     Raises:
-        ValueError: shapes that do not fit each other or the hierarchy, an empty batch, and what
-            `check_targets` refuses.
+        ValueError: shapes that do not fit each other or the hierarchy, an empty batch, what
+            `check_targets` refuses, and targets that are 1 where they are unknown.
 
     """
     nodes = len(hierarchy)
@@ -31,6 +34,23 @@ def check_batch(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> None:
             f"{hint}"
         )
     check_targets(targets, hierarchy)
+    if known is not None:
+        _check_known(known, targets, hierarchy)
+
+
+def _check_known(known: Tensor, targets: Tensor, hierarchy: Hierarchy) -> None:
+    if known.shape != targets.shape or known.dtype != torch.bool:
+        raise ValueError(
+            f"known must be bool of shape {tuple(targets.shape)} as the targets, found {known.dtype} "
+            f"of shape {tuple(known.shape)}"
+        )
+    both = (targets.bool() & ~known).nonzero()
+    if len(both):
+        example, node = both[0].tolist()
+        raise ValueError(
+            f"targets must be 0 where they are unknown, found 1 at example {example}, node "
+            f"{hierarchy.nodes[node]!r}"
+        )
 
 
 def check_targets(targets: Tensor, hierarchy: Hierarchy) -> None:

@@ -14,11 +14,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from rarenodes.datasets.columns import PlainFeatures
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.datasets.files import short
-from rarenodes.datasets.targets import closed_targets
+from rarenodes.datasets.targets import closed_targets, unknown_below
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.fitting import fit_predictor
 from rarenodes.models.labels import Labels, labels_of
 from rarenodes.scores.metrics import average_precision, macro
+from rarenodes.scores.unknown import silenced
 from rarenodes.settings import read_settings
 from rarenodes.training.loop import Budget, Streams
 from rarenodes.training.variants import VariantSettings
@@ -51,6 +52,8 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
         variant: how to train, an entry of `variants.yaml` without `about`, such as
             `{"constraint": "conditional"}`; by default conditional logistic regressions.
         threshold: a node is predicted where its probability lies above; in [0, 1].
+        unknown_below: whether a label that stops half-way says nothing about the nodes below it;
+            `fit` and `score` then leave these pairs out. Otherwise the example is negative in them.
         epochs: of networks, as are all that follow but the last; see `training.loop.Budget`.
         batch_size: examples a step.
         learning_rate: of Adam.
@@ -79,6 +82,7 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
         *,
         variant: Mapping[str, Any] | None = None,
         threshold: float = 0.5,
+        unknown_below: bool = False,
         epochs: int = 50,
         batch_size: int = 128,
         learning_rate: float = 0.001,
@@ -93,6 +97,7 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
         self.hierarchy = hierarchy
         self.variant = variant
         self.threshold = threshold
+        self.unknown_below = unknown_below
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -180,7 +185,11 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
         """
         probabilities = self.predict_proba(X)
         labels = self._checked(probabilities, y)
-        targets = self._targets(labels)[:, self._columns].toarray()
+        every = self._targets(labels)
+        if self.unknown_below:
+            unknown = unknown_below(every, self.hierarchy_)[:, self._columns]
+            probabilities = silenced(probabilities, unknown)
+        targets = every[:, self._columns].toarray()
         scored = ~np.isin(self.hierarchy_.nodes, self.hierarchy_.roots)[self._columns]
         targets, probabilities = targets[:, scored], probabilities[:, scored]
         support = targets.sum(axis=0, dtype=np.int64)
@@ -254,6 +263,7 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
             split={"train": np.arange(len(features)), "valid": nothing, "test": nothing},
             evaluated=~np.isin(self.hierarchy_.nodes, self.hierarchy_.roots),
             card={},
+            unknown=unknown_below(targets, self.hierarchy_) if self.unknown_below else None,
             transformation=PlainFeatures(features.shape[1]),
         )
 

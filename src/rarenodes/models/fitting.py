@@ -19,7 +19,8 @@ from rarenodes.models.predictors import PREDICTORS, Networks, Predictor, Regress
 from rarenodes.models.selection import SCOPES
 from rarenodes.scores.metrics import confusion_counts, macro, precision_recall_f1
 from rarenodes.scores.run_tables import Predictions, node_table, score_run, tune_thresholds
-from rarenodes.scores.stored import StoredScores, in_blocks
+from rarenodes.scores.stored import BlockedScores, StoredScores, in_blocks
+from rarenodes.scores.unknown import SilencedScores, unknown_in
 from rarenodes.settings import SettingsError
 from rarenodes.training.linear import fit_linear
 from rarenodes.training.loop import Budget, Streams, train_ensemble
@@ -129,14 +130,15 @@ def _predictions(
 ) -> Predictions:
     """Of evaluated nodes, in files, so that memory does not grow with examples × nodes."""
 
-    def predicted(part: str) -> StoredScores:
+    def predicted(part: str) -> BlockedScores:
         rows = dataset.split[part]
         file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         stored, first = StoredScores(file, len(rows), int(dataset.evaluated.sum())), 0
         for batch in predictor.predictions(dataset.features[rows]):
             stored.write(first, batch[:, dataset.evaluated])
             first += len(batch)
-        return stored
+        unknown = unknown_in(dataset, part)
+        return stored if unknown is None else SilencedScores(stored, unknown)
 
     held_out = "valid" not in budget.fit_on and len(dataset.split["valid"]) > 0
     return Predictions(predicted("valid") if held_out else None, predicted("test"))

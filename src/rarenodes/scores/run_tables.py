@@ -13,6 +13,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.scores import metrics
 from rarenodes.scores.best import best_nodes, precision_at
 from rarenodes.scores.stored import BlockedScores, in_blocks
+from rarenodes.scores.unknown import known_share
 
 # Every run is scored at the paper's threshold and at thresholds tuned on validation data.
 HALF = 0.5
@@ -26,6 +27,8 @@ ThresholdScope = Literal["dataset", "depth", "node"]
 @dataclass(frozen=True)
 class Predictions:
     """Coherent probabilities of one run for the evaluated nodes, in memory or some at a time.
+
+    They are 0 where it is unknown what is true, see `rarenodes.scores.unknown`.
 
     Attributes:
         valid: `[validation examples, evaluated nodes]`, or None where these were trained on.
@@ -131,6 +134,9 @@ def score_run(
     targets = dataset.targets[dataset.split["test"]][:, dataset.evaluated]
     thresholds = tune_thresholds(dataset, predictions, per)
     table = _score_nodes(predictions.test, targets, thresholds, nodes)
+    if dataset.unknown is not None:
+        # Unknown pairs have no error in it, but were counted.
+        table["brier_score"] /= known_share(dataset, "test")
     pooled = {
         "threshold_tuned": float(thresholds[0]) if per == "dataset" else float("nan"),
         "micro_average_precision": metrics.micro_average_precision(predictions.test, targets),

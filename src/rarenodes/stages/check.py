@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rarenodes.datasets import options_of, raw_files_of
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.files import counted
 from rarenodes.datasets.image_findings import inspect_images
 from rarenodes.datasets.images import ImagesOptions
 from rarenodes.datasets.label_findings import Finding, nodes_without_examples
@@ -93,10 +94,18 @@ def _described(study: Study, name: str, where: str, dataset: Dataset) -> Iterato
     kind = "tree" if hierarchy.is_tree else "DAG"
     yield Finding(
         "note",
-        f"{where}: {len(dataset.features)} examples, {dataset.features.shape[1]} features; a {kind} "
-        f"of {len(hierarchy)} nodes and {hierarchy.num_edges} edges, depth "
+        f"{where}: {counted(len(dataset.features), 'example')}, "
+        f"{counted(dataset.features.shape[1], 'feature')}; a {kind} of {len(hierarchy)} nodes and "
+        f"{counted(hierarchy.num_edges, 'edge')}, depth "
         f"{int(hierarchy.depth.max())}",
     )
+    if dataset.unknown is not None:
+        pairs = int(dataset.unknown.sum())
+        yield Finding(
+            "note",
+            f"{counted(pairs, 'pair of example and node is', 'pairs of example and node are')} left open "
+            "below labels that stop half-way: in no loss and no score (option unknown_below)",
+        )
     yield from nodes_without_examples(hierarchy, dataset.counts("train"))
     examples = {part: len(rows) for part, rows in dataset.split.items()}
     yield from _cost(study, name, dataset.features.shape[1], len(hierarchy), examples)
@@ -169,7 +178,7 @@ def _time(
         longest = max(seconds, key=lambda variant: seconds[variant])
         yield Finding(
             "note",
-            f"{runs} training{'s' * (runs > 1)} of networks: at least "
+            f"{counted(runs, 'training')} of networks: at least "
             f"{in_words(sum(seconds.values()))} on this machine, one after the other, by a few steps "
             f"of each size; longest: {longest}, "
             f"{in_words(seconds[longest])}; other kinds of variants and what resampling adds come on "

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.scores.metrics import rarity_bin
+from rarenodes.scores.unknown import unknown_in
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
@@ -48,6 +49,7 @@ def _combined(
     positives = dataset.counts("train")[dataset.evaluated]
     targets = dataset.targets[dataset.split["valid"]][:, dataset.evaluated]
     traces = _traces(study, dataset, settings.members) if settings.mean == "geometric" else None
+    unknown = {part: unknown_in(dataset, part) for part in ("valid", "test")}
     test, valid, rows = [], [], []
     for seed in range(seeds):
         of_seed = [_of_seed(member, seed) for member in members]
@@ -58,11 +60,12 @@ def _combined(
             settings.mean,
             positives,
             traces,
+            unknown["valid"],
         )
         given = (weights, settings.mean, dataset.hierarchy, dataset.evaluated, traces)
-        test.append(mean_of([t for _, t in of_seed], *given))
+        test.append(mean_of([t for _, t in of_seed], *given, unknown["test"]))
         if held_out:
-            valid.append(mean_of([v for v, _ in of_seed], *given))
+            valid.append(mean_of([v for v, _ in of_seed], *given, unknown["valid"]))
         rows.append(_weight_table(settings.members, weights, positives).assign(seed=seed))
     history = pd.concat(rows, ignore_index=True)
     results = Results(history, np.stack(test), np.stack(valid) if held_out else None)
@@ -95,9 +98,8 @@ def mean_without(
     for seed, table in Results.load(study.results(name, variant)).history.groupby("seed"):
         weights = weights_without(_weights_of(table, settings.members, positives), place)
         members = [_of_seed(results, int(seed))[1] for results in predictions]
-        test.append(
-            mean_of(members, weights, settings.mean, dataset.hierarchy, dataset.evaluated, traces)
-        )
+        given = (weights, settings.mean, dataset.hierarchy, dataset.evaluated, traces)
+        test.append(mean_of(members, *given, unknown_in(dataset, "test")))
     return np.stack(test)
 
 

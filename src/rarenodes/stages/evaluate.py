@@ -20,6 +20,7 @@ from rarenodes.scores import catalogue, metrics, reach
 from rarenodes.scores.catalogue import RARE, family
 from rarenodes.scores.finds import NONE, finds
 from rarenodes.scores.run_tables import HALF
+from rarenodes.scores.unknown import unknown_in
 from rarenodes.stages.committee_members import what_members_add
 from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
@@ -397,10 +398,16 @@ def _over_seeds(material: Material, curve: Callable[..., pd.DataFrame], axis: st
 
 
 def _calibration(material: Material) -> pd.DataFrame:
-    """Calibration of each variant, all its seeds' predictions together."""
+    """Calibration of each variant, all its seeds' predictions together, where it is known what is true."""
+    known = np.ones(material.targets.shape, dtype=bool)
+    unknown = unknown_in(material.dataset, "test")
+    if unknown is not None:
+        known = unknown.toarray() == 0
+    truth = material.targets.toarray()[known]
     tables = [
         metrics.calibration(
-            np.concatenate(list(seeds)), sparse.vstack([material.targets] * len(seeds))
+            np.concatenate([probabilities[known] for probabilities in seeds])[:, None],
+            np.tile(truth, len(seeds))[:, None],
         ).assign(variant=variant)
         for variant, seeds in material.test.items()
     ]

@@ -17,6 +17,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.scores.computed import ComputedScores
 from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
 from rarenodes.scores.stored import BlockedScores, StoredScores
+from rarenodes.scores.unknown import SilencedScores, silenced, unknown_in
 from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results
@@ -207,21 +208,26 @@ _FITS = {
 def _predictions(
     dataset: Dataset, training: TrainingSettings, fitted: Fitted, files: ExitStack, scratch: Path
 ) -> Predictions:
-    """Predictions for the evaluated nodes, on validation data only where these are held out."""
+    """Predictions for the evaluated nodes, on validation data only where these are held out.
+
+    They are 0 where it is unknown what is true, see `rarenodes.scores.unknown`.
+    """
     nodes = int(dataset.evaluated.sum())
 
     def predicted(part: str) -> np.ndarray | BlockedScores:
+        unknown = unknown_in(dataset, part)
         if fitted.computed is not None and not training.keep_probabilities:
-            return fitted.computed(part)
+            computed = fitted.computed(part)
+            return computed if unknown is None else SilencedScores(computed, unknown)
         batches = (batch[:, dataset.evaluated] for batch in fitted.predict(part))
         if training.keep_probabilities:
-            return np.ascontiguousarray(np.concatenate(list(batches)))
+            return silenced(np.ascontiguousarray(np.concatenate(list(batches))), unknown)
         file = files.enter_context(tempfile.TemporaryFile(dir=scratch))  # noqa: SIM115
         stored, first = StoredScores(file, len(dataset.split[part]), nodes), 0
         for batch in batches:
             stored.write(first, batch)
             first += len(batch)
-        return stored
+        return stored if unknown is None else SilencedScores(stored, unknown)
 
     held_out = "valid" not in training.fit_on and len(dataset.split["valid"]) > 0
     return Predictions(valid=predicted("valid") if held_out else None, test=predicted("test"))

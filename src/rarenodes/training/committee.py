@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.scores.metrics import RARITY_BINS, average_precision, rarity_bin
 from rarenodes.scores.stored import Targets
+from rarenodes.scores.unknown import silenced
 from rarenodes.settings import Settings, SettingsError, unknown_name
 
 Mean = Literal["geometric", "arithmetic"]
@@ -118,6 +119,7 @@ def combine(
     hierarchy: Hierarchy,
     evaluated: Bool[np.ndarray, " all_nodes"] | None = None,
     traces: Float[np.ndarray, "members nodes"] | None = None,
+    unknown: sparse.csr_array | None = None,
 ) -> Probabilities:
     """The weighted mean of members' probabilities, coherent.
 
@@ -133,6 +135,8 @@ def combine(
         hierarchy: the nodes.
         evaluated: which of the hierarchy's nodes the columns are; all where not given.
         traces: added to probabilities in a geometric mean, `[members, nodes]`; from `traces_of`.
+        unknown: `[examples, nodes]`, sparse 0/1: pairs that scores leave out, which are 0 in the
+            outcome, see `rarenodes.scores.unknown`; None where there are none.
 
     Returns:
         `[examples, nodes]` in [0, 1], float32.
@@ -165,7 +169,7 @@ def combine(
         )
         mean = np.exp(pooled) if how == "geometric" else pooled
         result[rows] = _coherent(np.clip(mean, 0, 1).astype(np.float32), hierarchy, evaluated)
-    return result
+    return silenced(result, unknown)
 
 
 def _terms(member: Probabilities, how: str, trace: np.ndarray | float) -> np.ndarray:
@@ -173,6 +177,10 @@ def _terms(member: Probabilities, how: str, trace: np.ndarray | float) -> np.nda
     if how == "arithmetic":
         return member.astype(np.float64)
     return np.log(np.maximum(member.astype(np.float64) + trace, SMALLEST))
+
+
+def _terms_of_zero(how: str) -> float:
+    return 0.0 if how == "arithmetic" else float(np.log(SMALLEST))
 
 
 def _pooled(terms: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -222,6 +230,7 @@ def choose_weights(
     how: str,
     train_positives: Int[np.ndarray, " nodes"],
     traces: Float[np.ndarray, "members nodes"] | None = None,
+    unknown: sparse.csr_array | None = None,
 ) -> Weights:
     """How much each member counts, decided on validation data.
 
@@ -251,6 +260,7 @@ def choose_weights(
         how: the mean that the weights are for.
         train_positives: training examples of each node, `[nodes]`, for its bin.
         traces: as in `combine`.
+        unknown: as in `combine`, of the validation examples.
 
     Returns:
         `[members]`, or `[members, nodes]` by rarity; of sum 1 over members.
@@ -277,7 +287,10 @@ def choose_weights(
     if not decides.any():
         raise ValueError("no node has a validation positive: weights cannot be decided; use equal")
     members = [np.asarray(member) for member in members]
-    terms = [_terms(m, how, _row(traces, i))[:, decides] for i, m in enumerate(members)]
+    terms = [
+        silenced(_terms(m, how, _row(traces, i)), unknown, _terms_of_zero(how))[:, decides]
+        for i, m in enumerate(members)
+    ]
     of_all = _selected(terms, targets[:, decides])
     if weighting == "validation":
         return of_all

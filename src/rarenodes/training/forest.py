@@ -68,7 +68,8 @@ class Forest:
             shape=(examples, self.shares.shape[0]),
         )
         mean = torch.from_numpy((chosen @ self.shares).toarray() / trees).float()
-        # Means of coherent targets are coherent; sums of many may differ in the last digit.
+        # Means of coherent targets are coherent, but for sums of many, which may differ in the last
+        # digit, and for nodes that are known of different examples.
         return self.hierarchy.max_over_descendants(mean.clamp(0, 1)).numpy()
 
 
@@ -79,7 +80,8 @@ def fit_forest(
 
     A split is the one that reduces the variance of the target vectors most: the mean squared
     distance of the examples' 0/1 vectors from their mean, all nodes counting alike. A leaf predicts
-    the mean vector of its training examples, which is coherent because each of theirs is. This is
+    the mean vector of its training examples, which is coherent because each of theirs is. Splits
+    take unknown pairs of an example and a node for negative; leaves leave them out. This is
     a predictive clustering tree, with scikit-learn's trees instead of those of CLUS: there, nodes
     count less the deeper they lie, and splits know missing values, which here were filled in
     before.
@@ -116,7 +118,8 @@ def fit_forest(
         n_jobs=1,
     )
     trees.fit(features, _projected(targets, settings.components, np.random.default_rng(seed)))
-    return Forest(trees, _leaf_shares(trees, features, targets), dataset.hierarchy)
+    unknown = None if dataset.unknown is None else dataset.unknown[rows].astype(np.float64)
+    return Forest(trees, _leaf_shares(trees, features, targets, unknown), dataset.hierarchy)
 
 
 def _projected(
@@ -130,9 +133,15 @@ def _projected(
 
 
 def _leaf_shares(
-    trees: Any, features: Float[np.ndarray, "examples features"], targets: sparse.csr_array
+    trees: Any,
+    features: Float[np.ndarray, "examples features"],
+    targets: sparse.csr_array,
+    unknown: sparse.csr_array | None,
 ) -> sparse.csr_array:
-    """`[leaves, nodes]`: mean target vector of the examples each tree drew into each leaf."""
+    """`[leaves, nodes]`: mean target vector of the examples each tree drew into each leaf.
+
+    Of a node the mean is over the examples that it is known of.
+    """
     examples = len(features)
     leaves = _leaves(trees, features)
     drawn = np.stack(
@@ -144,7 +153,13 @@ def _leaf_shares(
         (drawn.ravel().astype(np.float64), (leaves.ravel(), of_example)), shape=(count, examples)
     )
     size = np.maximum(members.sum(axis=1), 1)
-    return sparse.csr_array(sparse.diags_array(1 / size) @ members @ targets)
+    shares = sparse.csr_array(sparse.diags_array(1 / size) @ members @ targets)
+    if unknown is None:
+        return shares
+    left_out = sparse.csr_array(sparse.diags_array(1 / size) @ members @ unknown)
+    found = shares.tocoo()
+    known = 1 - np.asarray(left_out[found.row, found.col]).ravel()
+    return sparse.csr_array((found.data / known, (found.row, found.col)), shape=shares.shape)
 
 
 def _leaves(

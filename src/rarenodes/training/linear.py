@@ -101,7 +101,8 @@ def fit_linear(
 
     A node without positives (or without negatives) among the examples it is fitted on gets the
     constant logit `log odds of (n_j + ½) / (n_parent + 1)`, `N` in place of `n_parent` where flat.
-    With the product down the paths such a node inherits its parents' ranking.
+    With the product down the paths such a node inherits its parents' ranking. Examples of which a
+    node is unknown are left out of its regression.
 
     Args:
         dataset: features, targets and split.
@@ -123,10 +124,12 @@ def fit_linear(
     features = features_of(dataset, features)
     rows = np.concatenate([dataset.split[part] for part in fit_on])
     inputs, targets = features[rows], sparse.csc_array(dataset.targets[rows], dtype=np.float64)
+    unknown = None if dataset.unknown is None else sparse.csc_array(dataset.unknown[rows])
     nodes = len(dataset.hierarchy)
     weights = np.zeros((inputs.shape[1], nodes), dtype=np.float32)
     intercept = np.zeros(nodes, dtype=np.float32)
-    for examples, group in _groups(targets, dataset.hierarchy, settings.kind):
+    groups = _groups(targets, dataset.hierarchy, settings.kind)
+    for examples, group in groups if unknown is None else _where_known(groups, unknown):
         labels = targets[:, group] if examples is None else targets[:, group].tocsr()[examples]
         count = labels.shape[0]
         positives = np.asarray(labels.sum(axis=0)).ravel()
@@ -173,3 +176,21 @@ def _groups(
             continue
         positive = targets[:, list(parents)].sum(axis=1)
         yield np.flatnonzero(positive == len(parents)), np.array(group)
+
+
+def _where_known(
+    groups: Iterator[tuple[np.ndarray | None, np.ndarray]], unknown: sparse.csc_array
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Groups split into nodes that are known of the same examples, without the others."""
+    examples, _ = unknown.shape
+    for rows, group in groups:
+        rows = np.arange(examples) if rows is None else rows
+        by_known: dict[bytes, list[int]] = defaultdict(list)
+        kept: dict[bytes, np.ndarray] = {}
+        for node in group.tolist():
+            column = unknown.indices[unknown.indptr[node] : unknown.indptr[node + 1]]
+            known = np.setdiff1d(rows, column, assume_unique=True)
+            by_known[known.tobytes()].append(node)
+            kept[known.tobytes()] = known
+        for key, nodes in by_known.items():
+            yield kept[key], np.array(nodes)

@@ -48,7 +48,7 @@ class Trained:
         ensemble: the member networks.
         history: a row per epoch: mean training loss a step; now and then, on the validation part,
             where that is not trained on, the BCE of the members' coherent predictions per evaluated
-            node and example (unweighted, so that variants compare) and the members' disagreement
+            node and example that it is known of (unweighted, so that variants compare) and the members' disagreement
             (mutual information, bits), by the `maximum` before and by the `product` after it is
             taken. Sparse training has the BCE at active nodes instead, of nodes given their parents.
 
@@ -74,7 +74,8 @@ def train_ensemble(
 
     Args:
         dataset: features, targets and split.
-        loss: maps logits `[members, batch, nodes]` and targets `[batch, nodes]` to a scalar. Where
+        loss: maps logits `[members, batch, nodes]`, targets `[batch, nodes]` and where these are
+            known, if not everywhere, to a scalar. Where
             members are passes of one network, their mean is what it learns from. With a
             `rarenodes.loss.conditional.ConditionalLoss` that is `sparse`, a step trains of the last
             layer the active nodes' rows alone, on the CPU.
@@ -225,9 +226,10 @@ class _Run:
         batches = list(_batches(order, self.budget.batch_size))
         losses = []
         for step, rows in enumerate(batches):
-            inputs, targets = self._batch(rows)
+            inputs, targets, known = self._batch(rows)
             self.loss.at(Moment(epoch, self.budget.epochs, step, len(batches)))
-            loss = self.loss(self.ensemble(inputs, dropout), targets) / self.ensemble.passes
+            loss = self.loss(self.ensemble(inputs, dropout), targets, known)
+            loss = loss / self.ensemble.passes
             self.adam.zero_grad()
             loss.backward()
             for parameter in self.ensemble.encoder.parameters():
@@ -250,7 +252,7 @@ class _Run:
         dropout = prediction_dropout(self.budget, self.streams, "valid", device)
         total_bce = total_disagreement = 0.0
         for batch in _batches(rows, self.budget.batch_size):
-            inputs, targets = self._batch(batch)
+            inputs, targets, known = self._batch(batch)
             logits = self.ensemble(inputs, dropout)
             if output.rule == "maximum":
                 members = torch.sigmoid(logits)
@@ -258,20 +260,31 @@ class _Run:
                 members = output.probabilities(logits, hierarchy)
             disagreement = mutual_information(members)[..., evaluated]
             if output.rule == "maximum" and output.constant is None:
-                bce = plain(logits, targets)
+                bce = plain(logits, targets, known)
             else:
-                of_nodes = output.bce(logits, targets, hierarchy)[..., evaluated]
-                bce = of_nodes.sum(dim=-1).mean(dim=-1).sum()
+                of_nodes = output.bce(logits, targets, hierarchy)
+                if known is not None:
+                    of_nodes = torch.where(known, of_nodes, 0)
+                bce = of_nodes[..., evaluated].sum(dim=-1).mean(dim=-1).sum()
             total_bce += bce.item() / elements * len(batch)
             total_disagreement += disagreement.mean().item() * len(batch)
         return {
-            "valid_bce": total_bce / len(rows),
+            "valid_bce": total_bce / len(rows) / self._known_share("valid"),
             "valid_disagreement": total_disagreement / len(rows),
         }
 
-    def _batch(self, rows: Int[np.ndarray, " rows"]) -> tuple[Tensor, Tensor]:
-        inputs = self.features[torch.from_numpy(rows).to(self.features.device)]
-        return inputs, dense_rows(self.dataset.targets, rows).to(self.features.device)
+    def _batch(self, rows: Int[np.ndarray, " rows"]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs, targets, and where these are known; None where that is everywhere."""
+        device, unknown = self.features.device, self.dataset.unknown
+        inputs = self.features[torch.from_numpy(rows).to(device)]
+        known = None if unknown is None else dense_rows(unknown, rows).to(device) == 0
+        return inputs, dense_rows(self.dataset.targets, rows).to(device), known
+
+    def _known_share(self, part: str) -> float:
+        """Of pairs of an example and an evaluated node; 1 where everything is known."""
+        evaluated = self.dataset.evaluated
+        pairs = len(self.dataset.split[part]) * int(evaluated.sum())
+        return int(self.dataset.known_counts(part)[evaluated].sum()) / pairs
 
     def save(self, folder: Path) -> None:
         """Write the state."""

@@ -46,6 +46,7 @@ class Neighbours:
     Attributes:
         features: `[examples, features]`, float64, of length 1 where the metric is cosine.
         targets: `[examples, nodes]`, 0/1, ancestor-closed.
+        unknown: `[examples, nodes]`, 0/1, see `rarenodes.datasets.dataset.Dataset`; or None.
         settings: which neighbours count, and how much.
         hierarchy: the nodes.
 
@@ -55,12 +56,15 @@ class Neighbours:
     targets: sparse.csr_array = field(repr=False)
     settings: NeighbourSettings
     hierarchy: Hierarchy
+    unknown: sparse.csr_array | None = field(default=None, repr=False)
 
     def predict(self, features: Features) -> Float[np.ndarray, "examples nodes"]:
         """Coherent probabilities: the weighted mean of the neighbours' targets.
 
         A mean of coherent targets is coherent. An example without neighbours, because all are
-        excluded, gets the nodes' frequencies.
+        excluded, gets the nodes' frequencies. A neighbour of which a node is unknown does not count
+        for it; where none is left the node's frequency stands in. Means for nodes are then over
+        different neighbours, and made coherent by the maximum over descendants.
 
         Args:
             features: `[examples, features]`, as those the training examples have.
@@ -76,7 +80,7 @@ class Neighbours:
 
     def predictions(self, features: Features) -> Iterator[Float[np.ndarray, "batch nodes"]]:
         """What `predict` returns, batch by batch."""
-        frequency = np.asarray(self.targets.mean(axis=0)).ravel()
+        frequency = self._frequency()
         for rows, distances in self.neighbours(features):
             weights = self._weights(distances)
             examples, count = rows.shape
@@ -85,6 +89,10 @@ class Neighbours:
                 shape=(examples, self.targets.shape[0]),
             )
             mean = (chosen @ self.targets).toarray()
+            if self.unknown is not None:
+                known = weights.sum(axis=1, keepdims=True) - (chosen @ self.unknown).toarray()
+                seen = known > _ROUNDING
+                mean = np.where(seen, mean / np.where(seen, known, 1), frequency)
             mean[weights.sum(axis=1) == 0] = frequency
             # Sums of many may differ in the last digit.
             coherent = torch.from_numpy(mean.astype(np.float32)).clamp(0, 1)
@@ -126,6 +134,13 @@ class Neighbours:
                 np.take_along_axis(nearest, order, axis=1),
                 np.take_along_axis(found, order, axis=1),
             )
+
+    def _frequency(self) -> Float[np.ndarray, " nodes"]:
+        """Share of positives among the training examples that a node is known of."""
+        if self.unknown is None:
+            return np.asarray(self.targets.mean(axis=0)).ravel()
+        known = self.unknown.shape[0] - self.unknown.sum(axis=0)
+        return self.targets.sum(axis=0) / np.maximum(known, 1)
 
     def _distances(self, features: Features) -> Float[np.ndarray, "batch stored"]:
         products = features @ self.features.T
@@ -180,7 +195,11 @@ def fit_neighbours(
     features = features_of(dataset, features)
     rows = np.concatenate([dataset.split[part] for part in fit_on])
     targets = sparse.csr_array(dataset.targets[rows], dtype=np.float64)
-    return Neighbours(_prepared(features[rows], settings), targets, settings, dataset.hierarchy)
+    unknown = None
+    if dataset.unknown is not None:
+        unknown = sparse.csr_array(dataset.unknown[rows], dtype=np.float64)
+    stored = _prepared(features[rows], settings)
+    return Neighbours(stored, targets, settings, dataset.hierarchy, unknown)
 
 
 def _prepared(features: Features, settings: NeighbourSettings) -> Features:

@@ -85,6 +85,8 @@ class SparseRun:
         ensemble = Ensemble(shape, weights, output=loss.output)
         adam = RowAdam(budget.learning_rate, budget.weight_decay, loss.sparse)
         active = active_nodes(dataset.targets, dataset.hierarchy)
+        if dataset.unknown is not None:
+            active = active.without(dataset.unknown)
         if loss.evaluated is not None:
             active = active.among(loss.evaluated.numpy())
         features = torch.from_numpy(dataset.features)

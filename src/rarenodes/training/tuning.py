@@ -27,6 +27,7 @@ from rarenodes.scores.metrics import (
     micro_average_precision,
     rarity_bin,
 )
+from rarenodes.scores.unknown import silenced, unknown_in
 from rarenodes.settings import Settings, read_settings
 from rarenodes.training.encoders import network_inputs
 from rarenodes.training.ensemble import Ensemble
@@ -210,12 +211,14 @@ class Validation:
         targets: `[validation examples, evaluated nodes]`.
         evaluated: `[nodes]`.
         rarity: rarity bin of every evaluated node.
+        unknown: `[validation examples, evaluated nodes]`, sparse 0/1, which scores leave out; or None.
 
     """
 
     targets: sparse.csr_array
     evaluated: Bool[np.ndarray, " nodes"]
     rarity: np.ndarray
+    unknown: sparse.csr_array | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, counted_in: Sequence[str] = FIT_ON) -> "Validation":
@@ -237,7 +240,8 @@ class Validation:
                 "chosen on it; hold out some, as with valid_fraction"
             )
         counts = sum(dataset.counts(part) for part in counted_in)[evaluated]
-        return cls(targets, evaluated, np.asarray(rarity_bin(counts)))
+        rarity = np.asarray(rarity_bin(counts))
+        return cls(targets, evaluated, rarity, unknown_in(dataset, "valid"))
 
     def scores(self, probabilities: Float[np.ndarray, "examples nodes"]) -> dict[str, float]:
         """Average precision of predictions for all nodes of the hierarchy.
@@ -250,6 +254,7 @@ class Validation:
 
         """
         scores = np.ascontiguousarray(probabilities[:, self.evaluated])
+        scores = silenced(scores, self.unknown)
         of_node = average_precision(scores, self.targets)
         bins = {f"ap_{name}": _mean(of_node[self.rarity == name]) for name in RARITY_BINS}
         return {

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from scipy import sparse
 from torch import Tensor
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.datasets.targets import still_open
 from rarenodes.loss.coherent import Focal, RareNodeLoss, Reduction
 from rarenodes.loss.conditional import (
     AT_REST,
@@ -385,6 +386,7 @@ def build_loss(
         positive = weight if weights.orientation in ("paper", "both") else None
         negative = weight if weights.orientation in ("released", "both") else None
     counts, examples = _counts(dataset, fit_on)
+    of_known = _as_of_all(counts, dataset, fit_on)
     arguments = {
         "focal": None if variant.focal is None else Focal(**variant.focal.model_dump()),
         "evaluated": torch.from_numpy(dataset.evaluated),
@@ -411,7 +413,7 @@ def build_loss(
         positive,
         negative,
         coherent=variant.constraint == "training",
-        shift=_shift(variant.shift, counts, examples),
+        shift=_shift(variant.shift, of_known, examples),
         output=Output("maximum", _constant(variant, counts, dataset, fit_on)),
         **arguments,
     )
@@ -436,10 +438,17 @@ def resampled(
     added = settings.added(dataset.targets[rows], dataset.hierarchy, rng)
     copies = rows[added.rows]
     new = np.arange(len(dataset.features), len(dataset.features) + len(added))
+    unknown = None
+    if dataset.unknown is not None:
+        # A copy that is given fewer labels than its example is known to be without the others.
+        copied = dataset.unknown[copies]
+        copied = still_open(copied, added.targets, dataset.hierarchy)
+        unknown = sparse.vstack([dataset.unknown, copied], format="csr")
     return replace(
         dataset,
         features=np.concatenate([dataset.features, dataset.features[copies]]),
         targets=sparse.vstack([dataset.targets, added.targets], format="csr"),
+        unknown=unknown,
         split={**dataset.split, fit_on[0]: np.concatenate([dataset.split[fit_on[0]], new])},
         texts=None,
         images=None
@@ -454,26 +463,46 @@ def _counts(dataset: Dataset, parts: Sequence[str]) -> tuple[Tensor, int]:
     return torch.from_numpy(counts).double(), sum(len(dataset.split[part]) for part in parts)
 
 
+def _as_of_all(counts: Tensor, dataset: Dataset, parts: Sequence[str]) -> Float[Tensor, " nodes"]:
+    """As many of all examples as make the same share of them as of those that a node is known of.
+
+    What depends on shares alone then depends on those that the loss sees. Where everything is known
+    these are the counts.
+    """
+    if dataset.unknown is None:
+        return counts
+    known = torch.from_numpy(sum(dataset.known_counts(part) for part in parts)).double()
+    examples = sum(len(dataset.split[part]) for part in parts)
+    return counts * examples / known.clamp(min=1)
+
+
 def _parent_counts(dataset: Dataset, parts: Sequence[str]) -> Float[Tensor, " nodes"]:
     """`n_parent`: examples in parts of the split that are positive in all of a node's parents.
 
-    What `rarenodes.loss.conditional.conditional_counts` finds, from sparse targets.
+    What `rarenodes.loss.conditional.conditional_counts` finds, from sparse targets; without those
+    of which the node itself is unknown.
     """
     rows = np.concatenate([dataset.split[part] for part in parts])
-    targets = sparse.csc_array(dataset.targets[rows] != 0)
-    targets.sort_indices()
-    of_node = [
-        targets.indices[first:last]
-        for first, last in zip(targets.indptr, targets.indptr[1:], strict=False)
-    ]
+    of_node = _examples_of(dataset.targets[rows])
+    unknown = None if dataset.unknown is None else _examples_of(dataset.unknown[rows])
     counts = np.full(len(dataset.hierarchy), len(rows))
     for node, parents in enumerate(dataset.hierarchy.parents):
         if parents:
             in_all = of_node[parents[0]]
             for parent in parents[1:]:
                 in_all = np.intersect1d(in_all, of_node[parent], assume_unique=True)
+            if unknown is not None:
+                in_all = np.setdiff1d(in_all, unknown[node], assume_unique=True)
             counts[node] = len(in_all)
     return torch.from_numpy(counts).double()
+
+
+def _examples_of(table: sparse.csr_array) -> list[Int[np.ndarray, " examples"]]:
+    """The rows of a sparse table that are not 0 in each column."""
+    by_node = sparse.csc_array(table != 0)
+    by_node.sort_indices()
+    ends = zip(by_node.indptr, by_node.indptr[1:], strict=False)
+    return [by_node.indices[first:last] for first, last in ends]
 
 
 def _constant(
@@ -499,6 +528,8 @@ def _node_weights(
         # As many of all examples as make the same share of them: formulas depend on that alone.
         of_parents = _parent_counts(dataset, parts)
         counts = counts * examples / of_parents.clamp(min=1)
+    else:
+        counts = _as_of_all(counts, dataset, parts)
     return weights_by(settings.mode, counts, examples, **settings.options).float()
 
 
