@@ -214,3 +214,18 @@ def test_rare_nodes_are_searched_and_their_counts_seen_on_a_phone(browser):
       .filter((head) => head.getBoundingClientRect().right < innerWidth)
       .map((head) => head.textContent)""")
     assert heads[:3] == ["node", "hits", "misses"]
+
+
+def test_all_that_is_known_of_rare_nodes_is_seen_at_a_desk(browser):
+    browser.read_as(*READERS["desk, light"])
+    tables = [page for page in pages() if page.endswith("/rare_nodes.html")]
+    assert tables
+    hidden = {}
+    for page in tables:
+        browser.open(page)
+        browser.wait_for("!!document.querySelector('.table-search')")
+        hidden[page] = browser.value("""(() => {
+          const around = document.querySelector("table.searchable").parentElement;
+          return around.scrollWidth - around.clientWidth;
+        })()""")
+    assert not any(hidden.values()), hidden

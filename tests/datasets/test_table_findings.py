@@ -106,7 +106,7 @@ def test_the_name_of_a_term_is_told_its_identifier(tmp_path, found):
     )
     assert one(findings, "error", "unknown node 'seal', in 1 row").endswith("write 'X:3' or 'X:4'")
     options = {"examples": "own.csv", "hierarchy": "terms.obo", "text": "text", "split": "part"}
-    with pytest.raises(TableError, match="line 5.*'cat', expected the node itself.*write 'X:2'"):
+    with pytest.raises(TableError, match=r"line 5.*'cat', expected the node itself.*write 'X:2'"):
         load_dataset("table", tmp_path, options=options)
 
 
@@ -240,9 +240,7 @@ def test_the_same_text_in_two_parts(found):
 
 def test_the_same_text_twice(found):
     one(found(table=HEAD + ROWS + '"A, b",dog,train\n'), "note", "1 text says the same as another")
-    one(
-        found(table=HEAD + ROWS + "…,dog,train\n"), "warning", "no word in column 'text', in 1 row"
-    )
+    one(found(table=HEAD + ROWS + "…,dog,train\n"), "warning", "no word in column 'text', in 1 row")
 
 
 def test_the_same_features_twice(found):
