@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey tuning images images-all benchmark test lint format bench pages site clean
+.PHONY: help install repro audit scale survey tuning images images-all benchmark decay test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ images-all: $(INSTALLED)  ## All encoders, shares of the data and variants: a da
 benchmark: $(INSTALLED)  ## The paper's claims on its own kind of data: hours; says how many first
 	@cd studies/benchmark && PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'dvc repro prepare; python -m rarenodes check'
 	@cd studies/benchmark && $(WHOLE)
+
+decay: $(INSTALLED)  ## The benchmark's largest set with and without weight decay: two hours
+	@cd studies/decay && $(WHOLE)
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
