@@ -101,10 +101,11 @@ def test_tests_that_could_show_something_are_explained():
 def test_limits_name_sources_budgets_and_what_does_not_matter():
     more = {
         "sources": ["icd10cm"],
-        "seeds": 3,
         "rule": {"level": 0.05, "equivalence": 0.05, "floor": 0.002, "blunt": 10},
         "tuned": False,
-        "budgets": [{"data_set": "one", "epochs": 15, "batch_size": 128, "members": 4}],
+        "budgets": [
+            {"data_set": "one", "epochs": 15, "batch_size": 128, "members": 4, "seeds": 3},
+        ],
     }
     values = comparison_values(differences(), "mcm", 0.05) | more
     text = render("compare_limits", values)
@@ -112,6 +113,9 @@ def test_limits_name_sources_budgets_and_what_does_not_matter():
     assert "one: 15 epochs of batches of 128, 4 members" in text
     assert "up to 5 % of the score they are compared with, and in any case up to 0.002," in text
     assert "3 seeds give a rough picture" in text
+    fewer = [{**more["budgets"][0], "data_set": "two", "seeds": 2}]
+    text_of_both = render("compare_limits", values | {"budgets": more["budgets"] + fewer})
+    assert "2 to 3 seeds give a rough picture" in text_of_both
     assert "**Independence.**" in text
     assert "**Independence.**" not in render("compare_limits", values | {"sources": ["a", "b"]})
     assert "15 epochs" in text
@@ -192,13 +196,17 @@ def claim_values() -> dict:
         }
     )  # fmt: skip
     one = table[table["dataset"] == "one"]
-    return comparison_values(one, "mcm", 0.05) | {"tables": {"found": found}, "seeds": 5}
+    return comparison_values(one, "mcm", 0.05) | {
+        "tables": {"found": found},
+        "budgets": [{"seeds": 5}],
+    }
 
 
 def test_a_claim_of_recall_comes_with_counts_and_ranking():
     text = render("claim_recall", claim_values())
     assert "1 of 1 find clearly more rare nodes at 0.5 than `mcm`, 0 of 1 clearly fewer" in text
     assert "0 of 1 rank them clearly better, 1 of 1 clearly worse" in text
+    assert "means over 5 seeds." in text
     row = text.splitlines()[-1]
     assert "0.400 → 0.800 (×2.0), clearly higher" in row
     assert "4.0 → 16.0 of 30 | 6.0 → 80.0" in row

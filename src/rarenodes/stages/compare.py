@@ -73,7 +73,6 @@ def compare_datasets(study: Study) -> Comparison:
         values={
             **comparison_values(differences, settings.baseline, settings.rule.level, reason),
             "sources": sorted({d.source for d in study.parameters.datasets.values()}),
-            "seeds": study.parameters.training.seeds,
             "resamples": settings.resamples,
             "rule": settings.rule.model_dump(),
             "tuned": study.budgets_file is not None,
