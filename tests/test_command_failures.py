@@ -3,8 +3,12 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -72,6 +76,113 @@ def test_a_folder_that_cannot_be_made_is_named(study, capsys):
     (study / "results").write_text("a file where a folder belongs")
     assert "results" in fails_in_one_line(capsys, study, "train", "toy", "mcm")
     assert (study / "results").read_text() == "a file where a folder belongs"
+
+
+def test_a_folder_that_may_not_be_written_is_named_and_left(study):
+    before = contents(study / "results")
+    folders = [path for path in study.rglob("*") if path.is_dir()]
+    for path in folders:
+        path.chmod(0o500)
+    try:
+        process = started(study, "train", "toy", "mcm", may_write_anywhere=False)
+        error = process.communicate()[1].strip()
+    finally:
+        for path in folders:
+            path.chmod(0o700)
+    assert process.returncode == 1
+    assert error.startswith("error: ")
+    assert ": Permission denied; allow it to be read and written, and run" in error
+    assert len(error.splitlines()) == 1
+    assert contents(study / "results") == before
+
+
+def started(folder: Path, *command: str, may_write_anywhere: bool = True) -> subprocess.Popen:
+    """A command in a process of its own."""
+    prefix = []
+    if not may_write_anywhere and os.geteuid() == 0:  # permissions do not bind the superuser
+        if shutil.which("setpriv") is None:
+            pytest.skip("needs setpriv, as the superuser may write everywhere")
+        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-m", "rarenodes", *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(results.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_commands_on_one_item_leave_what_one_leaves(study):
+    kept = study / "results" / "toy" / "mcm"
+    before = contents(kept)
+    shutil.rmtree(kept)
+    both = [started(study, "train", "toy", "mcm") for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert contents(kept) == before
+
+
+OWN = """seed: 1
+datasets: {own: {about: own table, source: table, options: OPTIONS}}
+training: {seeds: 1, members: 2, epochs: 1, batch_size: 4, learning_rate: 0.01, hidden: 4, layers: 1}
+variants: {mcm: {about: the baseline}}
+evaluation: {baseline: mcm}
+"""
+EDGES = "child,parent\na,top\nb,top\n"
+
+
+def _parquet(of: Sequence, damaged: Callable[[bytes], bytes] = bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        pd.DataFrame({"value": of, "labels": ["a", "b", "a", "b"]}).to_parquet(path)
+        path.write_bytes(damaged(path.read_bytes()))
+
+    return write
+
+
+def _text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        (
+            "own.parquet",
+            _parquet([1, 2, 3, 4], lambda content: content[: len(content) // 2]),
+            "own.parquet: ",
+        ),
+        (
+            "own.parquet",
+            _parquet([[1, 2], [3], [4], [5]]),
+            "own.parquet, column 'value': found values of ",
+        ),
+        ("own.csv", _text('value,labels\n1,"a\n2,b\n'), "own.csv, line 3: unexpected end of data"),
+        (
+            "own.csv",
+            _text(f"value,labels\n1,{'a' * 200_000}\n"),
+            "own.csv, line 2, column 'labels': ",
+        ),
+        ("edges.json", _text("[" * 100_000), "edges.json: nested too deeply to be read"),
+        ("edges.csv", _text("child,parent\na,top\ntop,a\n"), "edges.csv: "),
+        ("edges.obo", _text("[Term]\nid: a\nis_a:\n"), "edges.obo, line 3: found nothing after"),
+    ],
+)
+def test_a_damaged_file_of_own_data_is_named_in_one_line(tmp_path, capsys, name, write, message):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "own.csv").write_text("value,labels\n1,a\n2,b\n3,a\n4,b\n")
+    (tmp_path / "data" / "edges.csv").write_text(EDGES)
+    table, hierarchy = "own.csv", "edges.csv"
+    write(tmp_path / "data" / name)
+    if name.startswith("own"):
+        table = name
+    else:
+        hierarchy = name
+    options = f"{{examples: {table}, hierarchy: {hierarchy}, features: [value]}}"
+    (tmp_path / "params.yaml").write_text(OWN.replace("OPTIONS", options))
+    error = fails_in_one_line(capsys, tmp_path, "prepare", "own")
+    assert message in error
+    assert not (tmp_path / "data" / "processed" / "own").exists()
 
 
 def test_a_missing_gpu_is_said_before_anything_is_trained(study, monkeypatch, capsys):

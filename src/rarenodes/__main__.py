@@ -11,7 +11,7 @@ import pandas as pd
 
 from rarenodes.datasets import source_names
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.folders import StageFailed
+from rarenodes.folders import StageFailed, explained
 from rarenodes.pages.tables import compared_scores, seed_summary, write_table
 from rarenodes.settings import SettingsError
 from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except (SettingsError, StageFailed, TrainingError, ValueError, OSError, MemoryError) as error:
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: {explained(error) or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

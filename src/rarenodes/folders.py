@@ -16,6 +16,10 @@ from filelock import FileLock, Timeout
 log = logging.getLogger(__name__)
 
 CHECKSUMS = "SHA256SUMS"
+# What to do about what a system says of a file or folder.
+_MENDS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there") | dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "allow it to be read and written"
+)
 SECONDS_BETWEEN_TRIES = 0.2
 
 
@@ -188,6 +192,16 @@ def writing(path: Path) -> Iterator[None]:
             f"{path}: cannot be written: {_one_line(error)}; make room there, or make the folder "
             "writable, and run the same command again"
         ) from None
+
+
+def explained(error: Exception) -> str:
+    """What an error says; with the mend where it is the system's own, of a file or folder."""
+    mend = _MENDS.get(error.errno) if isinstance(error, OSError) else None
+    if mend is None or error.filename is None:
+        return str(error)
+    return (
+        f"{os.fsdecode(error.filename)}: {error.strerror}; {mend}, and run the same command again"
+    )
 
 
 def _is_of_a_file(error: Exception) -> bool:

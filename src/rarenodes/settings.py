@@ -2,22 +2,44 @@
 
 import difflib
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from pathlib import PurePath
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 # What is shown of a value that was found: enough to know it by.
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlong, _SHOWN.maxlevel = 60, 60, 40, 3
 # Names that are listed or looked for a near one among, and the longest name to look for.
 MOST_NAMES, LONGEST_NAME = 1000, 100
+# Bytes of a file's name between slashes, and in all, with room for the folders before it.
+LONGEST_PART, LONGEST_PATH = 255, 1024
+# Kinds of characters that no such name has: controls, halves of characters, ends of lines.
+_UNWRITTEN = {"Cc", "Cs", "Zl", "Zp"}
 
 
 class Settings(BaseModel):
     """A group of settings: immutable, strictly typed, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _file_name(name: str) -> str:
+    if any(unicodedata.category(character) in _UNWRITTEN for character in name):
+        raise ValueError(f"expected the name of a file, on one line, found {shown(name)}")
+    longest = max((len(part.encode()) for part in PurePath(name).parts), default=0)
+    if longest > LONGEST_PART or len(name.encode()) > LONGEST_PATH:
+        raise ValueError(
+            f"expected the name of a file, of at most {LONGEST_PATH} bytes and {LONGEST_PART} between "
+            f"slashes, found {shown(name)}"
+        )
+    return name
+
+
+# A file or folder that settings name: one that a system can have, and a message show on one line.
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class SettingsError(ValueError):

@@ -156,6 +156,12 @@ def test_the_class_need_not_come_last(tmp_path):
         ),
         (
             "02/01/07,01,01/03",
+            f"02/01/07,01,01/03{'/a' * 200_000}",
+            "small.arff, line 6: found '01/03/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/…' of 200002 steps in "
+            "the class attribute, expected at most 200: correct or remove it",
+        ),
+        (
+            "02/01/07,01,01/03",
             "02/01/07,root,01/03",
             "small.arff, line 6: found the entry 'root' in the class attribute, expected a path such "
             "as 01/02: correct or remove it",

@@ -483,6 +483,10 @@ def test_paths_in_lists(own):
             "own.csv, line 3, column 'labels': found an empty step in 'a > > b', expected a path such "
             "as 'a > b': remove what stands too much",
         ),
+        (
+            ["a > b", "a > b" * 100_000, "a", "a"],
+            "own.csv, line 3, column 'labels': found 100001 steps, more than 200, in 'a > ba > ba",
+        ),
         (["a", "a", "a", "a"], "own.csv: empty hierarchy"),
         (["a > b", "root > b", "a", "a"], "the name 'root' is taken"),
         (

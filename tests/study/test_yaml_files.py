@@ -105,6 +105,8 @@ def test_nesting_by_indentation(tmp_path):
         ("a: !!bool x\n", "a: line 1: expected bool, found 'x'"),
         ("a: !!float _\n", "a: line 1: expected float, found '_'"),
         ("a: 0b_\n", "a: line 1: expected int, found '0b_'"),
+        ('a: "x\\ud800"\n', "a: line 1: 'x\\ud800' holds half a character; correct it"),
+        ('"\\udc00": 1\n', "line 1: '\\udc00' holds half a character; correct it"),
         (
             "a: 9223372036854775808\n",
             "a: line 1: expected an integer of at most 64 bits, found '9223372036854775808'",
@@ -152,6 +154,23 @@ def test_a_hostile_catalogue_is_named_with_the_file_that_names_it(tmp_path):
     with pytest.raises(SettingsError) as error:
         Study(params)
     assert str(error.value).startswith(f"{params}: catalogue: {tmp_path / 'more.yaml'}: a3: line 4")
+
+
+@pytest.mark.parametrize("setting", ["catalogue: [{}]", "data: {}", "budgets: {}"])
+def test_a_name_that_no_file_can_have(tmp_path, setting):
+    kept = "".join(
+        line
+        for line in TINY.read_text().splitlines(keepends=True)
+        if not line.startswith(setting[:5])
+    )
+    for name in ('"a\\nb"', '"a\\0"', "x" * 256, "ä" * 128, "x/" * 600):
+        params = written(tmp_path, kept + setting.format(name) + "\n")
+        with pytest.raises(SettingsError) as error:
+            Study(params)
+        (line,) = str(error.value).splitlines()
+        assert line.startswith(f"{params}: {setting.split(':')[0]}")
+        assert "expected the name of a file, o" in line
+        assert len(line) < 400
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from rarenodes.datasets.columns import LARGEST, number
 from rarenodes.datasets.files import FileFault, brief, decoded, lines_of, read_bytes, short
+from rarenodes.datasets.label_paths import MOST_STEPS
 from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "root"
@@ -221,7 +222,7 @@ def _edges(line: _Line, listed: str) -> Edges:
                 f"found the entry {short(entry)} in the class attribute, expected {expected}: "
                 "correct or remove it"
             )
-    return _dag_edges(line, entries) if is_dag else _tree_edges(entries)
+    return _dag_edges(line, entries) if is_dag else _tree_edges(line, entries)
 
 
 def _dag_edges(line: _Line, entries: Iterable[str]) -> Edges:
@@ -257,10 +258,15 @@ def _check_one_root(line: _Line, edges: Collection[tuple[str, str]]) -> None:
         )
 
 
-def _tree_edges(entries: Iterable[str]) -> Edges:
+def _tree_edges(line: _Line, entries: Iterable[str]) -> Edges:
     edges = set()
     for entry in entries:
         steps = entry.split("/")
+        if len(steps) > MOST_STEPS:
+            raise line.fault(
+                f"found {short(entry)} of {len(steps)} steps in the class attribute, expected at most "
+                f"{MOST_STEPS}: correct or remove it"
+            )
         paths = [ROOT, *("/".join(steps[: i + 1]) for i in range(len(steps)))]
         edges.update(zip(paths[1:], paths[:-1], strict=True))
     return tuple(sorted(edges))

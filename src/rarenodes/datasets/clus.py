@@ -16,7 +16,7 @@ from rarenodes.datasets.raw_files import sha256
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.targets import closed_targets, unknown_below, unknown_in_card
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.settings import Settings, unknown_name
+from rarenodes.settings import FileName, Settings, unknown_name
 
 MakeFeatures = Callable[[ColumnTransformation, np.ndarray], np.ndarray]
 
@@ -36,9 +36,9 @@ class ClusOptions(Settings):
 
     """
 
-    train: str
-    test: str
-    valid: str | None = None
+    train: FileName
+    test: FileName
+    valid: FileName | None = None
     valid_fraction: float = Field(0.15, gt=0, lt=1)
     not_evaluated: list[str] = Field([])
     unknown_below: bool = Field(False, exclude_if=operator.not_)

@@ -27,6 +27,7 @@ from rarenodes.datasets.table_labels import (
     unknown_column,
 )
 from rarenodes.datasets.targets import kept_targets, unknown_in_card
+from rarenodes.settings import FileName
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class ImagesOptions(LabelOptions):
 
     """
 
-    folder: str = Field(min_length=1)
+    folder: FileName = Field(min_length=1)
     image: str = "image"
     bad_images: Literal["refuse", "skip"] = "refuse"
     smallest: int = Field(16, ge=1)

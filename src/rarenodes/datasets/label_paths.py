@@ -9,6 +9,8 @@ from rarenodes.loss.hierarchy import Hierarchy
 
 # Between the steps of a node's name.
 BETWEEN = " > "
+# Of a path. Each of its nodes is named by its whole path, so that long ones take their length squared.
+MOST_STEPS = 200
 
 
 def path_of(label: str, separator: str) -> str:
@@ -21,12 +23,14 @@ def path_of(label: str, separator: str) -> str:
         separator: what stands between the steps, here `/`.
 
     Raises:
-        ValueError: an empty step.
+        ValueError: an empty step, or more than `MOST_STEPS`.
 
     """
     steps = [step.strip() for step in label.split(separator)]
     if not all(steps):
         raise ValueError("an empty step")
+    if len(steps) > MOST_STEPS:
+        raise ValueError(f"{len(steps)} steps, more than {MOST_STEPS},")
     return BETWEEN.join(steps)
 
 

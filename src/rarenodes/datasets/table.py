@@ -33,6 +33,7 @@ from rarenodes.datasets.table_labels import (
 )
 from rarenodes.datasets.targets import kept_targets, unknown_in_card
 from rarenodes.datasets.text import TextOptions, fit_texts, merge_duplicates
+from rarenodes.settings import FileName
 
 # What the columns of a matrix are called: matrix[0], matrix[1], and so on.
 MATRIX = "matrix"
@@ -66,7 +67,7 @@ class TableOptions(LabelOptions, StratifiedOptions, TextOptions):
     """
 
     text: str | None = None
-    matrix: str | None = None
+    matrix: FileName | None = None
     features: list[str] | None = Field(None, min_length=1)
     categories: list[str] = Field([])
 

@@ -15,7 +15,7 @@ from rarenodes.datasets.label_paths import hierarchy_of_paths, path_of
 from rarenodes.datasets.sampling import SplitOptions
 from rarenodes.datasets.table_files import Table, TableError
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.settings import SettingsError, unknown_name
+from rarenodes.settings import FileName, SettingsError, unknown_name
 
 
 class LabelOptions(SplitOptions):
@@ -36,8 +36,8 @@ class LabelOptions(SplitOptions):
 
     """
 
-    examples: str
-    hierarchy: str | None = None
+    examples: FileName
+    hierarchy: FileName | None = None
     labels: str = "labels"
     separator: str = Field(";", min_length=1)
     path_separator: str | None = Field(None, min_length=1)

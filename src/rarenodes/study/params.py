@@ -15,7 +15,7 @@ from pydantic import Field
 from rarenodes.datasets import options_of, source_names
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.inference.verdict import Rule
-from rarenodes.settings import Settings, SettingsError, read_settings, shown, unknown_name
+from rarenodes.settings import FileName, Settings, SettingsError, read_settings, shown, unknown_name
 from rarenodes.study.yaml_files import read_yaml
 from rarenodes.training.checkpoints import CODE_DIGEST
 from rarenodes.training.committee import members_first
@@ -171,17 +171,17 @@ class Parameters(Settings):
     """
 
     seed: int = Field(ge=0, lt=2**63)
-    data: str = "data"
+    data: FileName = "data"
     datasets: dict[str, DatasetSettings] = Field(min_length=1)
     stages: list[str] = Field(
         default=["prepare", "train", "score", "scores", "evaluate", "compare"], min_length=1
     )
     variants: dict[str, VariantSettings] = Field(default_factory=dict)
     committees: list[str] = Field(default_factory=list)
-    catalogue: list[str] = Field(default_factory=list)
+    catalogue: list[FileName] = Field(default_factory=list)
     training: TrainingSettings
     tuning: Search | None = None
-    budgets: str | None = None
+    budgets: FileName | None = None
     untuned: list[str] = Field(default_factory=list)
     scores_in_git: bool = False
     evaluation: EvaluationSettings

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
+from rarenodes.datasets.files import is_text
 from rarenodes.settings import SettingsError, shown
 
 # Far beyond any study, far below what takes seconds or gigabytes.
@@ -180,6 +181,8 @@ class _Reader:
             else:
                 what = f"unknown tag {shown(_tag(node))}; remove it"
             raise self._fault(node, what, path)
+        if not is_text(node.value):
+            raise self._fault(node, f"{shown(node.value)} holds half a character; correct it", path)
         value = _value(node)
         if value is None:
             raise self._fault(node, f"expected {_tag(node)}, found {shown(node.value)}", path)
