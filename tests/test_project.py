@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 # conda's name → PyPI's.
 ON_PYPI = {"pytorch": "torch"}
 # Studies whose results are older than their code, as their READMEs say.
-STALE = {"audit", "scale"}
+STALE = {"scale"}
 
 
 def locked(name: str = "requirements.lock") -> dict[str, str]:
@@ -252,7 +252,17 @@ def test_columns_that_the_readme_keeps_are_there():
 
 @pytest.mark.parametrize("name", ["README.md", "CLAIMS.md", "studies/survey/README.md"])
 def test_prose_says_what_the_tables_say(name):
+    if rebuilt((REPOSITORY / name).parent / "reports"):
+        pytest.skip(
+            "the tables here are not those committed: `python -m rarenodes prose` follows them"
+        )
     assert prose.check(REPOSITORY / name) == []
+
+
+def rebuilt(reports: Path) -> bool:
+    """Whether reports differ from those committed, as on another kind of processor in the last bits."""
+    command = ["git", "diff", "--quiet", "HEAD", "--", str(reports)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode == 1
 
 
 def test_files_for_citing_agree_with_the_package():
