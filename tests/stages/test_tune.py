@@ -125,6 +125,18 @@ def test_a_study_without_a_search_says_where_there_is_one(study, tmp_path):
         choose_budgets(Study(tmp_path / "params.yaml"), tmp_path)
 
 
+def test_whoever_has_the_log_alone_decides_the_same(study, tmp_path):
+    run_without_notebook(study, "tuned", {})
+    log = pd.read_csv(study.reports("search.csv"))
+    other = Study(write(tmp_path))
+    for (dataset, variant), rows in log.groupby(["dataset", "variant"]):
+        other.search(dataset, variant).mkdir(parents=True)
+        rows.to_csv(other.search(dataset, variant) / "search.csv", index=False)
+    run_without_notebook(other, "tuned", {})
+    for path in ("budgets.yaml", "reports/search.csv", "reports/tuned/values.json"):
+        assert (other.folder / path).read_bytes() == (study.folder / path).read_bytes()
+
+
 def test_a_variant_without_a_search_is_named_with_the_command(study, tmp_path):
     with pytest.raises(FileNotFoundError, match="run `python -m rarenodes tune toy mcm`"):
         choose_budgets(Study(write(tmp_path)), tmp_path)

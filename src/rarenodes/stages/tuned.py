@@ -1,6 +1,7 @@
 """The stage `tuned`: what the searches found, and the budgets that follow from it."""
 
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +63,9 @@ def choose_budgets(study: Study, folder: Path) -> Tuned:
         raise SettingsError(
             f"{study.params_file}: tuning: missing: there is nothing to choose from"
         )
-    search = _collected(study)
+    # Decided from the log as it is written, so that whoever has the log alone decides the same.
+    log = _collected(study).to_csv(index=False, float_format="%.6g")
+    search = _as_numbers(pd.read_csv(StringIO(log)))
     chosen = chosen_points(search, study)
     tuned = Tuned(
         search=search,
@@ -74,9 +77,7 @@ def choose_budgets(study: Study, folder: Path) -> Tuned:
     for name in ("chosen", "cost", "needs", "edges"):
         write_table(getattr(tuned, name), folder / "tables" / name)
     write_values(tuning_values(tuned.chosen, tuned.cost, tuned.needs, tuned.edges), folder)
-    log = study.reports("search.csv")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(log, search.to_csv(index=False, float_format="%.6g"))
+    write_whole(study.reports("search.csv"), log)
     write_whole(study.folder / "budgets.yaml", budgets_text(study, chosen))
     return tuned
 
@@ -90,9 +91,13 @@ def _collected(study: Study) -> pd.DataFrame:
                 raise FileNotFoundError(
                     f"{path}: no search was made: run `python -m rarenodes tune {name} {variant}`"
                 )
-            tables.append(pd.read_csv(path))
-    # Columns of other families are empty, which pandas would rather not see concatenated.
-    return pd.concat([table.astype(dict.fromkeys(SETTINGS, float)) for table in tables])
+            tables.append(_as_numbers(pd.read_csv(path)))
+    return pd.concat(tables)
+
+
+def _as_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Settings as numbers: columns of other families are empty, which pandas takes for objects."""
+    return table.astype(dict.fromkeys(SETTINGS, float))
 
 
 def chosen_points(search: pd.DataFrame, study: Study) -> pd.DataFrame:
