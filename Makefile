@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey tuning images images-all benchmark decay test lint format bench pages site clean
+.PHONY: help install repro audit scale survey tuning images images-tuning images-all benchmark decay test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
 
 images: $(INSTALLED)  ## Weak encoders, little data: a slice in minutes
 	@cd studies/images_slice && $(WHOLE)
+
+images-tuning: $(INSTALLED)  ## Search the budgets of that slice on validation data: a quarter of an hour
+	@cd studies/images_tuning && $(WHOLE)
 
 images-all: $(INSTALLED)  ## All encoders, shares of the data and variants: a day
 	@cd studies/images && $(WHOLE)
