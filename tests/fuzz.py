@@ -404,7 +404,9 @@ def _count_table(folder: Path) -> Found:
 
     _, path = _names(folder)
     if path.suffix == ".csv":
-        labels = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=False)
+        # In one kind of line ends: at two `\r` pandas loses a line after an empty one.
+        content = io.StringIO(re.sub(r"\r\n?", "\n", path.read_bytes().decode("utf-8-sig")))
+        labels = pd.read_csv(content, dtype=str, keep_default_na=False, skipinitialspace=False)
         labels = labels.rename(columns=str.strip)["labels"]
     else:
         labels = pd.read_parquet(path)["labels"]

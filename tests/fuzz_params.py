@@ -69,8 +69,8 @@ def examine(text: str, folder: Path) -> str | None:
     path = folder / "params.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     (folder / "variants.yaml").write_text((TESTS.parent / "variants.yaml").read_text())
-    signal.signal(signal.SIGALRM, _too_slow)
-    signal.alarm(LONGEST_SECONDS)
+    signal.signal(signal.SIGPROF, _too_slow)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_SECONDS)  # of processor time
     try:
         load(path)
     except SettingsError as error:
@@ -82,7 +82,7 @@ def examine(text: str, folder: Path) -> str | None:
     except (Exception, Hang):
         return traceback.format_exc()
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return None
 
 

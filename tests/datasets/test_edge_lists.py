@@ -152,6 +152,17 @@ def test_several_tops_get_a_root(tmp_path):
         ),
         (
             "h.obo",
+            f"[Term]\nid: a\nis_obsolete: {'x' * 9999}\n",
+            f"h.obo, line 3: found `is_obsolete: {'x' * 40}…`, expected true or false",
+        ),
+        (
+            "h.obo",
+            f"[Term]\nid: a\nis_obsolete: true\nreplaced_by: {'x' * 9999}\n[Term]\nid: b\nis_a: a\n",
+            "h.obo, line 7: `is_a` names 'a', which line 1 makes obsolete; expected a term in use: "
+            f"name '{'x' * 40}…', which replaces it",
+        ),
+        (
+            "h.obo",
             "[Term]\nid: a\nis_a: b c\n",
             "h.obo, line 3: found 2 words, 'b c' after `is_a:`,",
         ),

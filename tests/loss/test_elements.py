@@ -330,7 +330,7 @@ def test_registry_is_read_only():
 
 
 def test_message_of_an_unknown_name():
-    message = "unknown element loss 'hinge': known are bce, focal, asymmetric, negative_tolerant"
+    message = f"unknown element loss 'hinge': known are {', '.join(ELEMENT_LOSSES)}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         element_loss("hinge")
 

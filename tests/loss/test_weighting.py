@@ -443,10 +443,7 @@ def test_message_of_a_negative_count():
 
 
 def test_message_of_an_unknown_mode_by_name():
-    message = (
-        "unknown weighting mode 'inverse': known are class-wise, binary, effective-number, "
-        "positive-ratio"
-    )
+    message = f"unknown weighting mode 'inverse': known are {', '.join(WEIGHTINGS)}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         weights_by("inverse", torch.tensor([1]), 10)
 

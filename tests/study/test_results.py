@@ -1,12 +1,15 @@
 """Results are verified when they are read; what is damaged is named, with the stage to run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from rarenodes.datasets import load_dataset
 from rarenodes.folders import UnreadableFile
 from rarenodes.study import results as module
-from rarenodes.study.results import Results
+from rarenodes.study.results import Results, name_rows_and_columns
 
 FILES = ("nodes.parquet", "seeds.csv", "history.csv", "probabilities.safetensors")
 
@@ -31,6 +34,30 @@ def test_no_results_name_the_stage_to_run(tmp_path):
         Results.load(tmp_path / "toy" / "mcm")
     with pytest.raises(FileNotFoundError, match=r"no results: run the stage combine@toy first$"):
         Results.load(tmp_path / "combined" / "toy" / "all")
+
+
+def test_results_of_other_data_are_not_taken_for_these(tmp_path):
+    one, other = (load_dataset("synthetic", options={"examples": 60}, seed=s) for s in (1, 2))
+    path = tmp_path / "toy" / "mcm"
+    path.mkdir(parents=True)
+    Results(pd.DataFrame({"seed": [0]}), np.ones((1, 3, 4), dtype=np.float32)).save(path)
+    name_rows_and_columns(one, path)
+    Results.load(path, one)
+    fewer = replace(other, evaluated=other.evaluated & (np.arange(len(other.evaluated)) > 2))
+    same_rows = replace(fewer, split=one.split)
+    for data, name, what in (
+        (fewer, "examples.csv", "examples"),
+        (same_rows, "nodes.csv", "nodes"),
+    ):
+        with pytest.raises(UnreadableFile) as error:
+            Results.load(path, data)
+        assert str(error.value).startswith(
+            f"{path / name}: of other {what} than the data set has now"
+        )
+        assert "run the stage train@toy-mcm again" in str(error.value)
+    (path / "nodes.csv").write_bytes(b"\xff")
+    with pytest.raises(UnreadableFile, match=r"nodes.csv: cannot be read: "):
+        Results.load(path, one)
 
 
 def fault(folder, name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rarenodes.datasets.files import FileFault, lines_of, short
+from rarenodes.datasets.files import FileFault, brief, lines_of, short
 
 # Terms make the nodes; the others are legal and say nothing about them.
 STANZAS = ("Term", "Typedef", "Instance")
@@ -147,7 +147,7 @@ def _take(path: Path, number: int, term: _Term, tag: str, value: str) -> None:
         said = _QUALIFIER.sub("", _COMMENT.sub("", value)).strip().lower()
         if said not in ("true", "false"):
             raise FileFault(
-                f"{path}, line {number}: found `is_obsolete: {said}`, expected true or false"
+                f"{path}, line {number}: found `is_obsolete: {brief(said, 40)}`, expected true or false"
             )
         term.obsolete = said == "true"
 
@@ -176,7 +176,9 @@ def _check_parent(path: Path, line: int, parent: str, terms: Mapping[str, _Term]
         )
     if terms[parent].obsolete:
         instead = terms[parent].replaced_by
-        mend = f"name {instead!r}, which replaces it" if instead else "name another, or remove it"
+        mend = (
+            f"name {short(instead)}, which replaces it" if instead else "name another, or remove it"
+        )
         raise FileFault(
             f"{path}, line {line}: `is_a` names {short(parent)}, which line {terms[parent].line} "
             f"makes obsolete; expected a term in use: {mend}"

@@ -38,7 +38,7 @@ def _combined(
     study: Study, dataset: Dataset, name: str, variant: str, made: dict[str, Results], folder: Path
 ) -> Results:
     settings = study.variant(variant).committee
-    members = [_results(study, name, member, made) for member in settings.members]
+    members = [_results(study, dataset, name, member, made) for member in settings.members]
     held_out = all(member.valid is not None for member in members)
     if settings.weights != "equal" and not held_out:
         raise SettingsError(
@@ -92,7 +92,7 @@ def mean_without(
     place = settings.members.index(member)
     kept = [other for other in settings.members if other != member]
     positives = dataset.counts("train")[dataset.evaluated]
-    predictions = [_results(study, name, other, {}) for other in kept]
+    predictions = [_results(study, dataset, name, other, {}) for other in kept]
     traces = _traces(study, dataset, kept) if settings.mean == "geometric" else None
     test = []
     for seed, table in Results.load(study.results(name, variant)).history.groupby("seed"):
@@ -111,8 +111,10 @@ def _weights_of(table: pd.DataFrame, members: list[str], positives: np.ndarray) 
     return weights[list(np.asarray(rarity_bin(positives), dtype=str))].to_numpy()
 
 
-def _results(study: Study, name: str, member: str, made: dict[str, Results]) -> Results:
-    results = made[member] if member in made else Results.load(study.results(name, member))
+def _results(
+    study: Study, dataset: Dataset, name: str, member: str, made: dict[str, Results]
+) -> Results:
+    results = made[member] if member in made else Results.load(study.results(name, member), dataset)
     if results.test is None:
         raise SettingsError(
             f"{name} {member}: no probabilities were kept, and committees need them: set "

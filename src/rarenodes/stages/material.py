@@ -81,7 +81,7 @@ class Material:
 
         """
         dataset = Dataset.load(study.prepared(name))
-        test = {v: Results.load(study.results(name, v)).test for v in variants}
+        test = {v: Results.load(study.results(name, v), dataset).test for v in variants}
         for variant, probabilities in test.items():
             if probabilities is None:
                 raise SettingsError(

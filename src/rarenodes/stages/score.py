@@ -102,7 +102,7 @@ def score_variant(
     study: Study, dataset: Dataset, name: str, variant: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A table with a row per seed and node, and one with a row per seed, of a trained variant."""
-    results = Results.load(study.results(name, variant))
+    results = Results.load(study.results(name, variant), dataset)
     if results.test is None:
         # What was not kept was scored where it was predicted.
         return results.nodes, results.seeds

@@ -20,7 +20,7 @@ from rarenodes.scores.stored import BlockedScores, StoredScores
 from rarenodes.scores.unknown import SilencedScores, silenced, unknown_in
 from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.study.params import Study, TrainingSettings
-from rarenodes.study.results import Results
+from rarenodes.study.results import Results, name_rows_and_columns
 from rarenodes.training.encoders import network_inputs
 from rarenodes.training.forest import fit_forest
 from rarenodes.training.linear import fit_linear
@@ -88,7 +88,7 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
         **(_stacked(kept) if kept else _tables(scored)),
     )
     results.save(folder)
-    _name_rows_and_columns(dataset, folder)
+    name_rows_and_columns(dataset, folder)
     return results
 
 
@@ -249,16 +249,6 @@ def _scored(
 def _tables(runs: list[tuple[pd.DataFrame, dict[str, float]]]) -> dict[str, pd.DataFrame]:
     nodes, seeds = in_tables(runs)
     return {"nodes": nodes, "seeds": seeds}
-
-
-def _name_rows_and_columns(dataset: Dataset, folder: Path) -> None:
-    """Beside the probabilities: which examples are their rows, which nodes their columns."""
-    nodes = np.array(dataset.hierarchy.nodes)[dataset.evaluated]
-    pd.DataFrame({"node": nodes}).to_csv(folder / "nodes.csv", index=False)
-    parts = [
-        pd.DataFrame({"part": part, "example": dataset.split[part]}) for part in ("valid", "test")
-    ]
-    pd.concat(parts).to_csv(folder / "examples.csv", index=False)
 
 
 def _note_wall_time(study: Study, name: str, variant: str, seed: int, seconds: float) -> None:

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 from safetensors.numpy import load_file, save_file
 
+from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import (
+    UnreadableFile,
     reading,
     verified,
     write_checksums,
@@ -17,6 +20,8 @@ from rarenodes.folders import (
 
 NODES, SEEDS, HISTORY = "nodes.parquet", "seeds.csv", "history.csv"
 PROBABILITIES = "probabilities.safetensors"
+# Beside the probabilities: which examples are their rows, which nodes their columns.
+ROWS, COLUMNS = "examples.csv", "nodes.csv"
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,28 @@ class Results:
             write_checksums(folder, names)
 
     @classmethod
-    def load(cls, folder: Path) -> "Results":
+    def load(cls, folder: Path, dataset: Dataset | None = None) -> "Results":
         """Read what `save` wrote.
+
+        Args:
+            folder: the results.
+            dataset: what they are to be of, where that is to be looked at.
 
         Raises:
             FileNotFoundError: the folder holds no results.
-            UnreadableFile: a file is damaged, or not the one that was written.
+            UnreadableFile: a file is damaged, not the one that was written, or of other data.
 
         """
-        dataset = folder.parent
-        combined = dataset.parent.name == "combined"
-        stage = f"combine@{dataset.name}" if combined else f"train@{dataset.name}-{folder.name}"
+        results, mend = cls._read(folder)
+        if dataset is not None:
+            _check_names(folder, dataset, mend)
+        return results
+
+    @classmethod
+    def _read(cls, folder: Path) -> tuple["Results", str]:
+        name = folder.parent.name
+        combined = folder.parent.parent.name == "combined"
+        stage = f"combine@{name}" if combined else f"train@{name}-{folder.name}"
         mend = verified(folder, HISTORY, "results", stage)
         with reading(folder / HISTORY, mend):
             history = _of_seeds(pd.read_csv(folder / HISTORY))
@@ -87,7 +103,40 @@ class Results:
                 nodes = _of_seeds(pd.read_parquet(folder / NODES))
             with reading(folder / SEEDS, mend):
                 seeds = _of_seeds(pd.read_csv(folder / SEEDS))
-        return cls(history, probabilities.get("test"), probabilities.get("valid"), nodes, seeds)
+        parts = (probabilities.get(part) for part in ("test", "valid"))
+        return cls(history, *parts, nodes, seeds), mend
+
+
+def name_rows_and_columns(dataset: Dataset, folder: Path) -> None:
+    """Write which examples are the rows of the probabilities, and which nodes their columns."""
+    for name, table in _names(dataset).items():
+        table.to_csv(folder / name, index=False)
+
+
+def _names(dataset: Dataset) -> dict[str, pd.DataFrame]:
+    parts = [
+        pd.DataFrame({"part": part, "example": dataset.split[part]}) for part in ("valid", "test")
+    ]
+    nodes = np.array(dataset.hierarchy.nodes)[dataset.evaluated]
+    return {
+        ROWS: pd.concat(parts, ignore_index=True),
+        COLUMNS: pd.DataFrame({"node": nodes.astype(str)}),
+    }
+
+
+def _check_names(folder: Path, dataset: Dataset, mend: str) -> None:
+    """Refuse results of examples or nodes that the data set no longer has in these places."""
+    for name, expected in _names(dataset).items():
+        if not (folder / name).exists():  # committees stand on what their members were trained on
+            continue
+        with reading(folder / name, mend):
+            found = pd.read_csv(folder / name, dtype=str, keep_default_na=False)
+        if found.to_numpy().tolist() != expected.astype(str).to_numpy().tolist():
+            what = "examples" if name == ROWS else "nodes"
+            raise UnreadableFile(
+                f"{folder / name}: of other {what} than the data set has now, which was prepared "
+                f"anew: {mend}"
+            )
 
 
 def _of_seeds(table: pd.DataFrame) -> pd.DataFrame:

@@ -79,7 +79,9 @@ class _Announcement(event.Listener):
         ours = event.data["dispatcher"].py_func.__module__ == compiled.__name__
         if ours and not self.said:
             self.said = True
-            log.info(COMPILING)
+            # Python shows a warning by itself; an info only where somebody has set up a log of them.
+            logged = log.hasHandlers() and log.isEnabledFor(logging.INFO)
+            log.log(logging.INFO if logged else logging.WARNING, COMPILING)
 
     def on_end(self, event):
         pass
