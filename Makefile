@@ -40,7 +40,7 @@ survey: $(INSTALLED)  ## Train every variant of the catalogue with one budget: a
 tuning: $(INSTALLED)  ## Search every variant's budget on validation data: hours
 	@cd studies/tuning && $(WHOLE)
 
-images: $(INSTALLED)  ## Weak encoders, little data: a slice in minutes
+images: $(INSTALLED)  ## Images, little data: a slice in five minutes
 	@cd studies/images_slice && $(WHOLE)
 
 images-tuning: $(INSTALLED)  ## Search the budgets of that slice on validation data: a quarter of an hour

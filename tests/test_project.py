@@ -253,7 +253,7 @@ def test_columns_that_the_readme_keeps_are_there():
 
 PROSE = [
     *("README.md", "CLAIMS.md"),
-    *(f"studies/{name}/README.md" for name in ("survey", "benchmark", "decay")),
+    *(f"studies/{name}/README.md" for name in ("survey", "benchmark", "decay", "images_slice")),
 ]
 
 
