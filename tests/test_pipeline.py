@@ -317,6 +317,30 @@ def test_bad_parameters_stop_a_stage_before_it_starts(clone):
     assert "did you mean 'mcm'?" in printed
 
 
+def test_a_replay_names_todays_code_only_where_it_moves_no_byte(clone):
+    lock, pipeline_file = clone.folder / "dvc.lock", clone.folder / "dvc.yaml"
+    before = lock.read_text(), pipeline_file.read_text()
+    replay = (sys.executable, "-m", "rarenodes", "replay")
+    weighting = "src/rarenodes/loss/weighting.py"
+    try:
+        with clone.edited(weighting, "Also what else corrects", "And what else corrects"):
+            assert "train@toy-mcm" in clone.stages_to_run()
+            assert "files are the same as by the code of HEAD" in clone._command(*replay)
+            assert clone.stages_to_run() == set()
+    finally:
+        lock.write_text(before[0])
+    moved = "def _binary(counts: Tensor, num_examples: int, *, floor: float = 0.2"
+    with clone.edited(weighting, f"{moved}5", f"{moved}6"):
+        said = clone._command(*replay, "toy-weighted_binary", fails=True).strip().splitlines()[-1]
+        assert "files differ from those of HEAD: reports/" in said
+        assert "dvc.lock is what it was" in said
+        said = clone._command(*replay, "toy-nothing", fails=True).strip().splitlines()[-1]
+        assert said.startswith("error: 'toy-nothing': expected a data set and a variant")
+        said = clone._command(*replay, "--before", "nowhere", fails=True).strip().splitlines()[-1]
+        assert said.startswith("error: nowhere: git has no library of it here: ")
+    assert (lock.read_text(), pipeline_file.read_text()) == before
+
+
 def use_own_data(clone: Clone) -> Path:
     """Make the clone's study one of a table of texts; the path of the table."""
     table = clone.folder / "data" / "own.csv"

@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "stage", help="run the stage that DVC names in DVC_STAGE; what dvc.yaml calls"
     ).set_defaults(command=_run_stage_of_pipeline)
     _add_grid(commands)
+    _add_replay(commands)
     commands.add_parser(
         "pipeline", help="write dvc.yaml, after data sets with files of their own were added"
     ).set_defaults(command=_write_pipeline)
@@ -115,6 +116,25 @@ def _add_grid(commands: "argparse._SubParsersAction") -> None:
         help="how many here (default: as many trainings as the cores have room for)",
     )
     grid.set_defaults(command=_grid)
+
+
+def _add_replay(commands: "argparse._SubParsersAction") -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="after an edit that moves no number: show it on a part, and bring dvc.lock up to date",
+        description="Make a part of a study with the library of an earlier commit and with today's, "
+        "without notebooks. Only if all files are the same, byte by byte, dvc.lock names today's code.",
+    )
+    replay.add_argument(
+        "items",
+        nargs="*",
+        help="DATASET-VARIANT, of one data set (default: the first, one variant of each kind)",
+    )
+    replay.add_argument(
+        "--before", metavar="REVISION", default="HEAD", help="of git (default: %(default)s)"
+    )
+    replay.add_argument("--seeds", type=int, default=1, help="of each variant (default: 1)")
+    replay.set_defaults(command=_replay)
 
 
 def _add_models(commands: "argparse._SubParsersAction") -> None:
@@ -190,6 +210,16 @@ def _grid(options: argparse.Namespace) -> None:
         run_whole_grid(study, *where)
     else:
         run_grid(study, options.stage, options.items, *where)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from rarenodes.stages.replay import replay  # DVC is needed for these alone
+
+    done = replay(Study(options.params), options.before, options.items, options.seeds)
+    print(
+        f"{done.dataset} with {', '.join(done.variants)}: {done.files} files are the same as by the code of "
+        f"{options.before}; {done.stages} stages of dvc.lock now name today's code"
+    )
 
 
 def _write_pipeline(options: argparse.Namespace) -> None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from dvc.dependency import ParamsDependency
 from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 
 from rarenodes.folders import StageFailed, write_whole
+from rarenodes.stages.code import CODE_FILE
 from rarenodes.stages.grid_item import scratch
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,34 @@ class Records:
                     continue
                 # Linking the outputs to the cache would remove them for a moment.
                 repo.commit(self._target(name), force=True, relink=False)
+        return changed
+
+    def name_todays_code(self) -> int:
+        """Let `dvc.lock` name the library, notebooks and digests of code as they are, and nothing else.
+
+        Only where it is known that no result would change; outputs need not be here.
+
+        Returns:
+            How many stages are recorded with other code than before.
+
+        """
+        library = Path(__file__).parents[1]
+        code = (library, library.parents[1] / "notebooks")
+        changed = 0
+        with self._repo() as repo, self._lock_kept():
+            if "code" in (own := self._stages(repo)):
+                repo.reproduce(self._target("code"), single_item=True)
+            for stage in own.values():
+                if stage.name == "code" or not all(out.hash_info for out in stage.outs):
+                    continue  # it was not run yet
+                before = [str(dep.hash_info) for dep in stage.deps]
+                for dep in stage.deps:
+                    of_code = isinstance(dep, ParamsDependency) and dep.fs_path.endswith(CODE_FILE)
+                    if of_code or any(Path(dep.fs_path).is_relative_to(part) for part in code):
+                        dep.save()
+                if [str(dep.hash_info) for dep in stage.deps] != before:
+                    changed += 1
+                    stage.dump(update_pipeline=False)
         return changed
 
     def mend_lock(self) -> None:
