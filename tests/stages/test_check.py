@@ -10,6 +10,9 @@ import yaml
 from PIL import Image
 
 from rarenodes.__main__ import main
+from rarenodes.datasets.images import ImagesOptions
+from rarenodes.datasets.table_files import TableError
+from rarenodes.stages import check
 
 PARAMETERS = {
     "seed": 1,
@@ -110,6 +113,15 @@ EMPTY = [""] * 6
 def test_what_prepare_refuses_of_a_table(tmp_path, capsys, columns, options, examples, message):
     study(tmp_path, "table", columns, options, examples)
     assert message in refusal(capsys, tmp_path)
+
+
+def test_a_fault_that_was_not_foreseen_leaves_the_other_data_sets(tmp_path, capsys, monkeypatch):
+    def inspect(options, *_):
+        raise TableError(f"{options.examples}: found\nwhat is no table")
+
+    study(tmp_path, "images", {"image": IMAGES}, {"folder": "photos"}, "own.csv")
+    monkeypatch.setitem(check._INSPECTIONS, ImagesOptions, inspect)
+    assert refusal(capsys, tmp_path) == "error: own: own.csv: found what is no table"
 
 
 IMAGES = [f"{row}.png" for row in range(6)]
