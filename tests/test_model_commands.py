@@ -115,6 +115,18 @@ def test_check_counts_what_the_labels_of_clus_files_leave_open(own, tmp_path, ca
     )
 
 
+def test_check_names_the_first_fault_of_a_clus_file(own, tmp_path, capsys):
+    shutil.copytree(own, tmp_path / "study")
+    path = tmp_path / "study" / "animals_train.arff"
+    path.write_text(path.read_text().rstrip().rpartition(",")[0] + "\n")
+    assert call(tmp_path / "study", "check", "arff", "features") == 1
+    output = capsys.readouterr().out
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: arff: {path}, line ")
+    assert line.endswith("one for each attribute: the file seems cut off, fetch it again")
+    assert "note: features: " in output
+
+
 def test_check_names_a_training_that_does_not_fit_into_memory(own, tmp_path, capsys):
     shutil.copytree(own, tmp_path / "study")
     path = tmp_path / "study" / "params.yaml"
@@ -129,6 +141,16 @@ def test_check_looks_at_prepared_data(trained, capsys):
     assert call(trained, "check") == 0
     output = capsys.readouterr().out
     assert "300 examples, 16 features; a tree of 30 nodes" in output
+
+
+def test_check_names_prepared_data_that_are_damaged(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "study")
+    path = tmp_path / "study" / "data" / "processed" / "toy" / "dataset.json"
+    path.write_text(path.read_text().replace("synthetic", "synthetik"))
+    assert call(tmp_path / "study", "check") == 1
+    (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("error: ")]
+    assert line.startswith("error: toy: ")
+    assert "dataset.json or texts.json: not what its checksum says; expected what `prepare`" in line
 
 
 def test_check_says_what_is_not_prepared(tmp_path, capsys):

@@ -99,6 +99,12 @@ def test_the_class_need_not_come_last(tmp_path):
             "1.5,red,01@02/01",
             "1.5,red,01@02/09",
             "small.arff, line 10: label '02/09' is not in the hierarchy of the class attribute, "
+            "expected one of its 6 nodes: did you mean '02/01'?",
+        ),
+        (
+            "1.5,red,01@02/01",
+            "1.5,red,01@zebra",
+            "small.arff, line 10: label 'zebra' is not in the hierarchy of the class attribute, "
             "expected one of its 6 nodes: correct the label or list the node",
         ),
         (

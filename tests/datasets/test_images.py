@@ -135,6 +135,31 @@ def test_bad_images_are_skipped_if_asked_to(tmp_path, load, with_bad_images, row
     assert load().checksum() == made.checksum()
 
 
+def test_a_folder_or_a_name_that_no_file_can_have_is_no_image(tmp_path, load, rows):
+    label = {"labels": "genus 000"}
+    write_table(tmp_path, [*rows, {"image": "deeper", **label}, {"image": "a" * 300, **label}])
+    with pytest.raises(TableError) as refused:
+        load()
+    folder, name = str(refused.value).splitlines()
+    assert (
+        "line 32, column 'image': 'deeper': found a folder, expected a file: an image, or" in folder
+    )
+    assert (
+        f"'{'a' * 300}': cannot be read (File name too long); expected an image: check the" in name
+    )
+
+
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path, load, rows, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 45 * 45)
+    Image.new("L", (100, 100)).save(tmp_path / "photos" / "large.png")
+    write_table(tmp_path, [{"image": "large.png", "labels": "genus 000"}])
+    with pytest.raises(
+        TableError, match=r"'large\.png': Image size \(10000 pixels\) exceeds limit"
+    ) as e:
+        load()
+    assert str(e.value).endswith(": make it smaller, or set the option bad_images to skip")
+
+
 def test_no_image_is_left(tmp_path, load, rows):
     write_table(tmp_path, [{"image": "none.jpg", "labels": "genus 000"}])
     with pytest.raises(TableError, match=r"photos\.csv: no image is left, expected at least one"):
@@ -189,6 +214,33 @@ def test_check_finds_every_bad_image_and_what_else_is_wrong(tmp_path, with_bad_i
         options.model_copy(update={"bad_images": "skip"}), tmp_path, Sampling("images")
     )
     assert sum(finding.level == "error" for finding in skipped.findings) == 1
+
+
+def test_check_names_the_columns_and_one_that_is_not_there(tmp_path, rows):
+    def found(**changes):
+        options = ImagesOptions(**{**FILES, **changes})
+        report = inspect_images(options, tmp_path, Sampling("images"))
+        return [(f.level, f.text.replace(f"{tmp_path}/", "")) for f in report.findings]
+
+    assert found()[0] == ("note", "photos.csv: 30 rows; columns: image 'image', labels 'labels'")
+    assert found(image="picture")[:2] == [
+        ("error", "photos.csv: unknown column 'picture'; known: 'image', 'labels'"),
+        ("note", "photos.csv: 30 rows; columns: image 'picture', labels 'labels'"),
+    ]
+
+
+def test_check_finds_one_image_in_two_parts(tmp_path, rows):
+    for number, row in enumerate(rows):
+        row["part"] = ("train", "train", "train", "valid", "test")[number % 5]
+    write_table(tmp_path, [*rows, {**rows[0], "part": "test"}, {**rows[1], "part": "valid"}])
+    options = ImagesOptions(**FILES, split="part")
+    report = inspect_images(options, tmp_path, Sampling("images"))
+    (finding,) = [finding for finding in report.findings if "the same image" in finding.text]
+    assert finding.level == "warning"
+    assert finding.text == (
+        f"{tmp_path / 'photos.csv'}, line 32: the same image is in 'test' here and in 'train' in line "
+        "2, so for 2 rows: move or remove one of the two"
+    )
 
 
 def test_check_counts_as_loading_does(tmp_path, load, rows):

@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rarenodes.datasets import Dataset, load_dataset
@@ -528,6 +529,20 @@ def test_a_column_of_lists_that_is_not_used(own):
         examples="own.parquet",
     )
     assert dataset.features.shape == (4, 1)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_text_in_parquet_that_is_no_utf8(own, tmp_path, lists):
+    """Half of a surrogate pair, as JSON can write one."""
+    half = b"\xed\xa0\x80"
+    starts = pa.array([0, *[len(half)] * 4], pa.int32()).buffers()[1]
+    texts = pa.StringArray.from_buffers(4, starts, pa.py_buffer(half))
+    if lists:
+        texts = pa.ListArray.from_arrays(pa.array(range(5), pa.int32()), texts)
+    table = pa.table({"size": [1, 2, 3, 4], "labels": texts, "part": SPLIT})
+    pq.write_table(table, tmp_path / "own.parquet")
+    with pytest.raises(TableError, match=r"own\.parquet: .*Invalid UTF8.*; expected a readable"):
+        load_dataset("table", tmp_path, options={**FILES, "examples": "own.parquet"})
 
 
 def test_numbers_stored_as_text_in_parquet(own):

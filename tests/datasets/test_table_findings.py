@@ -143,7 +143,10 @@ def test_another_separator(found):
 
 def test_rows_without_a_label(found):
     text = one(found(table=HEAD + ROWS + "i,,train\nj,;,test\n"), "error", "no label")
-    assert text.startswith("own.csv, line 6: no label in column 'labels', in 2 rows")
+    assert text == (
+        "own.csv, line 6: no label in column 'labels', in 2 rows: leave them out, or give them the "
+        "root 'animal'"
+    )
 
 
 def test_a_column_of_labels_of_another_name(found):
@@ -177,6 +180,24 @@ def test_features_are_counted_and_guessed(found):
     findings = found(table=table, text=None)
     assert "features guessed" in one(findings, "note", "4 rows")
     one(findings, "note", "1 column of numbers ('size'), 1 of categories ('colour (2)')")
+
+
+def test_no_column_is_left_for_features(found):
+    table = "labels,part\ndog,train\ncat,train\nowl,valid\nowl,test\n"
+    text = one(found(table=table, text=None), "error", "no column is left")
+    assert text == "own.csv: no column is left for features; expected at least one"
+
+
+def test_columns_beside_the_texts_are_named_the_first_ten_of_them(found):
+    def unused(count):
+        names = [f"c{n}" for n in range(count)]
+        lines = (HEAD + ROWS).splitlines()
+        rows = [",".join([lines[0], *names]), *(line + ",1" * count for line in lines[1:])]
+        return one(found(table="\n".join(rows)), "note", "not used")
+
+    assert unused(1) == "own.csv: columns that are not used: 'c0'"
+    assert unused(12).endswith("'c8', 'c9' and 2 more")
+    assert "more" not in unused(10)
 
 
 def test_a_slip_among_numbers(found):
@@ -243,11 +264,21 @@ def test_the_same_text_twice(found):
     one(found(table=HEAD + ROWS + "…,dog,train\n"), "warning", "no word in column 'text', in 1 row")
 
 
+def test_no_text_has_a_word(found):
+    rows = "…,dog,train\n?,cat,train\n,owl,valid\n!,dog,test\n"
+    text = one(found(table=HEAD + rows), "error", "no word")
+    assert text == "own.csv, column 'text': found no word"
+
+
 def test_the_same_features_twice(found):
     table = "size,labels,part\n1,dog,train\n1,cat,train\n2,owl,valid\n1,owl,test\n"
     findings = found(table=table, text=None)
     one(findings, "warning", "line 5: the same features is in 'test' here and in 'train' in line 2")
-    one(findings, "warning", "1 row has the features of an earlier row")
+    text = one(findings, "warning", "1 row has the features of an earlier row")
+    assert text.endswith("of an earlier row")
+    unsplit = "size,labels\n1,dog\n1,cat\n2,owl\n1,owl\n"
+    text = one(found(table=unsplit, text=None, split=None), "warning", "2 rows have the features")
+    assert text.endswith("of an earlier row, and a random split may put them on both sides")
 
 
 def test_few_examples(found):

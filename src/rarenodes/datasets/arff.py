@@ -250,12 +250,17 @@ def _check_one_root(line: _Line, edges: Collection[tuple[str, str]]) -> None:
             f"found '{ROOT}' below another node, expected it above all: correct the entry"
         )
     for top in sorted(parents - children - {ROOT}):
-        near = difflib.get_close_matches(top, sorted({ROOT} | children)[:5000], n=1, cutoff=0.6)
-        mend = f"did you mean {near[0]!r}?" if near else f"add an entry that puts it under '{ROOT}'"
+        mend = _nearest(top, {ROOT} | children) or f"add an entry that puts it under '{ROOT}'"
         raise line.fault(
             f"found {short(top)} with children but without a parent, expected '{ROOT}' to be the "
             f"only one: {mend}"
         )
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The question whether the nearest known name was meant; empty where none is near."""
+    near = difflib.get_close_matches(name[:100], sorted(known)[:5000], n=1, cutoff=0.6)
+    return f"did you mean {short(near[0])}?" if near else ""
 
 
 def _tree_edges(line: _Line, entries: Iterable[str]) -> Edges:
@@ -286,9 +291,10 @@ def _fields(line: _Line, expected: int, last: bool) -> list[str]:
 def _labels(line: _Line, field: str, nodes: set[str]) -> frozenset[str]:
     labels = frozenset(label.strip() for label in field.strip("'\"").split("@"))
     if unknown := sorted(labels - nodes):
+        mend = _nearest(unknown[0], nodes) or "correct the label or list the node"
         raise line.fault(
             f"label {short(unknown[0])} is not in the hierarchy of the class attribute, expected one of "
-            f"its {len(nodes)} nodes: correct the label or list the node"
+            f"its {len(nodes)} nodes: {mend}"
         )
     return labels
 

@@ -42,10 +42,21 @@ def image_features(
 def pixels(
     images: UInt8[np.ndarray, "images height width"], train: Int[np.ndarray, " train"]
 ) -> Float[np.ndarray, "images pixels"]:
-    """Pixels as features: the training mean is 0 in every pixel, and their mean square is 1."""
+    """Pixels as features: the training mean is 0 in every pixel, and their mean square is 1.
+
+    Raises:
+        ValueError: the training images are alike, so that no pixel tells anything.
+
+    """
     flat = images.reshape(len(images), -1).astype(np.float32)
     flat -= flat[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    flat /= np.float32(np.sqrt(np.mean(flat[train] ** 2, dtype=np.float64)))
+    scale = np.float32(np.sqrt(np.mean(flat[train] ** 2, dtype=np.float64)))
+    if scale == 0:
+        raise ValueError(
+            f"the pixels of all {len(train)} training images are the same, expected some that differ: "
+            "add other images"
+        )
+    flat /= scale
     return flat
 
 

@@ -158,7 +158,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         raise ImageFault("no such file: correct the path") from None
     except OSError as error:
-        raise ImageFault(f"cannot be read ({error.strerror or 'a folder'})") from None
+        raise ImageFault(str(error).removeprefix(f"{path}: ")) from None
 
 
 def _digest(content: bytes) -> bytes:

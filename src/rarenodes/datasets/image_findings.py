@@ -4,14 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 from scipy import sparse
 
 from rarenodes.datasets.edge_lists import read_named_hierarchy
 from rarenodes.datasets.encoders.efficientnet import WIDTH
 from rarenodes.datasets.files import counted, short
+from rarenodes.datasets.image_features import pixels
 from rarenodes.datasets.image_files import ImageFault, Seen, look_at
-from rarenodes.datasets.images import ImagesOptions, bad_lines, image_paths, same_content
+from rarenodes.datasets.images import (
+    ImagesOptions,
+    bad_lines,
+    image_paths,
+    same_content,
+    usable_rows,
+)
 from rarenodes.datasets.label_findings import (
     TableReport,
     known_labels,
@@ -27,7 +33,12 @@ from rarenodes.datasets.label_findings import (
 from rarenodes.datasets.label_paths import hierarchy_of_paths
 from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table_files import Table, read_table
-from rarenodes.datasets.table_labels import labels_of, unknown_column
+from rarenodes.datasets.table_labels import (
+    check_all_there,
+    labels_of,
+    rows_of_parts,
+    unknown_column,
+)
 from rarenodes.loss.hierarchy import Hierarchy
 
 
@@ -58,9 +69,12 @@ def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> Ta
         named = reading_noted(report, hierarchy_of_paths, examples, paths)
     if named is not None:
         note_shape(report, edges, named)
-    if options.image not in table.columns:
+    files = None
+    if table.has(options.image):
+        files = reading_noted(report, image_paths, table, options, root)
+    if files is None:
         return report
-    looked = list(look_at(image_paths(table, options, root), options.smallest, options.size))
+    looked = list(look_at(files, options.smallest, options.size))
     level = "error" if options.bad_images == "refuse" else "warning"
     for line in bad_lines(table, options, looked):
         report.add(level, line)
@@ -74,12 +88,20 @@ def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> Ta
     note_half_way(report, table, options, known, named.hierarchy)
     parts = parts_noted(report, table, options)
     _same(report, table, looked, parts)
-    kept = [row for row, seen in enumerate(looked) if isinstance(seen, Seen)]
+    kept = reading_noted(report, usable_rows, table, looked)
+    if kept is None:
+        return report
     known = [known[row] for row in kept]
+    if parts is not None:
+        left = [parts[row] for row in kept]
+        if set(left) < set(parts):  # images that are skipped were all of a part
+            left = reading_noted(report, check_all_there, table, options, left)
+            if left is None:
+                return report
+        parts = left
     if any(known):
-        parts = None if parts is None else [parts[row] for row in kept]
-        groups = same_content([looked[row] for row in kept])
-        _counts(report, options, known, parts, named.hierarchy, sampling, groups)
+        seen = [looked[row] for row in kept]
+        _counts(report, options, known, parts, named.hierarchy, sampling, seen)
     return report
 
 
@@ -90,12 +112,26 @@ def _counts(
     parts: Sequence[str] | None,
     everything: Hierarchy,
     sampling: Sampling,
-    groups: Int[np.ndarray, " examples"],
+    seen: Sequence[Seen],
 ) -> None:
     def draw(targets: sparse.csr_array) -> Mapping[str, np.ndarray]:
-        return sampling.split_groups(groups, targets, options)
+        if parts is None:
+            split = sampling.split_groups(same_content(seen), targets, options)
+        else:
+            split = sampling.limit(rows_of_parts(parts))
+        if options.encoder is None and len(split["train"]):
+            pixels(np.stack([one.grey for one in seen]), split["train"])
+        return split
 
-    note_counts(report, options, labels, parts, everything, draw, "random")
+    kind = "random" if parts is None else None
+    positives = note_counts(report, options, labels, everything, draw, kind)
+    learnt_from = report.training_examples
+    if learnt_from and not positives[report.hierarchy.depth.numpy() > 0].any():
+        report.add(
+            "error",
+            f"no evaluated node is positive in the {counted(learnt_from, 'training image')}: "
+            "use more data or a larger train_fraction",
+        )
 
 
 def _columns(report: TableReport, table: Table, options: ImagesOptions) -> None:

@@ -115,9 +115,7 @@ def load(
         raise TableError("\n".join(bad))
     for line in bad:
         log.warning("%s", line)
-    kept = [row for row, seen in enumerate(looked) if isinstance(seen, Seen)]
-    if not kept:
-        raise TableError(f"{table.path}: no image is left, expected at least one that can be used")
+    kept = usable_rows(table, looked)
     seen = [looked[row] for row in kept]
     labels = [labels[row] for row in kept]
     targets, hierarchy, unknown = kept_targets(
@@ -182,6 +180,19 @@ def bad_lines(
         for row, fault in enumerate(looked)
         if isinstance(fault, ImageFault)
     ]
+
+
+def usable_rows(table: Table, looked: Sequence[Seen | ImageFault]) -> list[int]:
+    """Rows whose images can be used.
+
+    Raises:
+        TableError: there is none.
+
+    """
+    rows = [row for row, seen in enumerate(looked) if isinstance(seen, Seen)]
+    if not rows:
+        raise TableError(f"{table.path}: no image is left, expected at least one that can be used")
+    return rows
 
 
 def same_content(seen: Sequence[Seen]) -> Int[np.ndarray, " images"]:

@@ -15,7 +15,7 @@ from rarenodes.datasets.edge_lists import NamedHierarchy
 from rarenodes.datasets.files import FileFault, brief, counted, short
 from rarenodes.datasets.label_paths import BETWEEN
 from rarenodes.datasets.table_files import Table
-from rarenodes.datasets.table_labels import LabelOptions, labels_in, nodes_meant, rows_of_parts
+from rarenodes.datasets.table_labels import LabelOptions, labels_in, nodes_meant
 from rarenodes.datasets.targets import closed_targets, frequent_nodes, half_way
 from rarenodes.loss.hierarchy import Hierarchy
 
@@ -236,7 +236,7 @@ def note_half_way(
 
 def parts_noted(report: TableReport, table: Table, options: LabelOptions) -> list[str] | None:
     """The part that every row says it is in; None where that is unknown."""
-    if options.split is None or options.split not in table.columns:
+    if options.split is None or not table.has(options.split):
         return None
     try:
         parts = [part.strip() for part in table.text(options.split)]
@@ -264,10 +264,9 @@ def note_counts(
     report: TableReport,
     options: LabelOptions,
     labels: Sequence[Sequence[str]],
-    parts: Sequence[str] | None,
     everything: Hierarchy,
     draw: Callable[[sparse.csr_array], Mapping[str, np.ndarray]],
-    kind: str,
+    kind: str | None,
 ) -> Int[np.ndarray, " nodes"] | None:
     """How many examples of how many nodes there would be, and how rare the nodes are.
 
@@ -275,10 +274,9 @@ def note_counts(
         report: takes the findings.
         options: columns, and what is left out.
         labels: of every example.
-        parts: of every example; None where the split is drawn.
         everything: the hierarchy of all nodes.
         draw: the split, given `[examples, nodes]` of the nodes that are kept.
-        kind: what a split that is drawn is called.
+        kind: what a split that is drawn is called; None where a column gives it.
 
     Returns:
         Training examples of every node that is kept; None where no data set can be made.
@@ -287,7 +285,7 @@ def note_counts(
     targets = closed_targets(labels, everything)
     try:
         targets, hierarchy = frequent_nodes(targets, everything, options.min_count)
-        split = draw(targets) if parts is None else rows_of_parts(parts)
+        split = draw(targets)
     except ValueError as fault:
         report.add("error", brief(fault))
         return None
@@ -305,7 +303,7 @@ def note_counts(
         "note",
         f"{counted(len(labels), 'example')}: "
         + ", ".join(f"{len(rows)} {part}" for part, rows in split.items())
-        + ("" if parts is not None else f" (a {kind} split)"),
+        + ("" if kind is None else f" (a {kind} split)"),
     )
     positives = _positives(targets, split["train"])
     report.findings += nodes_without_examples(hierarchy, positives)

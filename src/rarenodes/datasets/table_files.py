@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rarenodes.datasets.files import FileFault, brief, decoded, is_text, read_bytes, short
+from rarenodes.datasets.files import FileFault, brief, decoded, read_bytes, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -199,7 +199,7 @@ def _read_parquet(path: Path, content: bytes) -> Table:
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             table = file.read()
-        table.validate(full=True)
+        table.validate(full=True)  # among others, that all texts are in UTF-8
         names = table.column_names
         _check_names(str(path), names)
         kept = [name for name in names if name not in _index_columns(table)]
@@ -226,11 +226,11 @@ def _columns(path: Path, given: "Mapping[str, pa.ChunkedArray]") -> tuple[dict, 
     columns, vectors, lists = [], {}, {}
     for name, column in given.items():
         if not _is_list(column.type):
-            columns.append((name, _column(path, name, column)))
+            columns.append((name, _column(column)))
             continue
         item = column.type.value_type
         if pa.types.is_integer(item) or _holds_text(item):
-            lists[name] = partial(_texts, path, name, column)
+            lists[name] = partial(_texts, column)
         matrix = None if _holds_text(item) else _matrix(column)
         if matrix is None:
             columns.append((name, Unusable(str(column.type))))
@@ -281,18 +281,12 @@ def _matrix(column: "pa.ChunkedArray") -> np.ndarray | None:
     return matrix
 
 
-def _texts(path: Path, name: str, column: "pa.ChunkedArray") -> list[list[str]]:
+def _texts(column: "pa.ChunkedArray") -> list[list[str]]:
     """Lists of texts or whole numbers, as text; what is missing is left out."""
-    lists = []
-    for row, items in enumerate(column.to_pylist(), start=1):
-        texts = [str(item) for item in items or () if item is not None]
-        if not all(map(is_text, texts)):
-            raise TableError(f"{path}, row {row}, column {short(name)}: found half a character")
-        lists.append(texts)
-    return lists
+    return [[str(item) for item in items or () if item is not None] for items in column.to_pylist()]
 
 
-def _column(path: Path, name: str, column: "pa.ChunkedArray") -> Column:
+def _column(column: "pa.ChunkedArray") -> Column:
     import pyarrow as pa
 
     kind = column.type
@@ -309,11 +303,7 @@ def _column(path: Path, name: str, column: "pa.ChunkedArray") -> Column:
     if pa.types.is_boolean(kind):
         return [None if cell is None else str(cell) for cell in column.to_pylist()]
     if _holds_text(kind):
-        cells = column.to_pylist()
-        for row, cell in enumerate(cells, start=1):
-            if cell is not None and not is_text(cell):
-                raise TableError(f"{path}, row {row}, column {short(name)}: found half a character")
-        return cells
+        return column.to_pylist()
     return Unusable(str(kind))
 
 

@@ -36,7 +36,7 @@ from rarenodes.datasets.table import (
     open_table,
 )
 from rarenodes.datasets.table_files import Table
-from rarenodes.datasets.table_labels import labels_in, labels_of, unknown_column
+from rarenodes.datasets.table_labels import labels_in, labels_of, rows_of_parts, unknown_column
 from rarenodes.datasets.text import merge_duplicates, words
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import SettingsError
@@ -187,22 +187,29 @@ def _examples(
         return
     note_half_way(report, table, options, known, named.hierarchy)
     parts = parts_noted(report, table, options)
-    _duplicates(report, table, options, parts)
-    if options.text is not None and options.text in table.columns:
-        known, parts = _merged(report, table, options, known, parts)
+    texts = None
+    if options.text is not None and table.has(options.text):
+        texts = reading_noted(report, table.text, options.text)
+    _duplicates(report, table, options, texts, parts)
+    if texts is not None:
+        known, parts = _merged(report, table, options, texts, known, parts)
     if not any(known):
         return
     _counts(report, options, known, parts, named.hierarchy, sampling)
 
 
 def _duplicates(
-    report: TableReport, table: Table, options: TableOptions, parts: Sequence[str] | None
+    report: TableReport,
+    table: Table,
+    options: TableOptions,
+    texts: Sequence[str] | None,
+    parts: Sequence[str] | None,
 ) -> None:
     """Rows that say the same as an earlier one; in another part, they give the answer away."""
     if options.text is not None:
-        if options.text not in table.columns:
+        if texts is None:
             return
-        keys = [tuple(words(text)) for text in table.text(options.text)]
+        keys = [tuple(words(text)) for text in texts]
         what, level = "text", "error"
     else:
         names = [name for name in names_of_features(table, options) if name in table.columns]
@@ -254,14 +261,11 @@ def _merged(
     report: TableReport,
     table: Table,
     options: TableOptions,
+    texts: Sequence[str],
     labels: Sequence[Sequence[str]],
     parts: Sequence[str] | None,
 ) -> tuple[list[list[str]], list[str] | None]:
-    try:
-        merged = merge_duplicates(table.text(options.text), labels)
-    except FileFault as fault:
-        report.add("error", str(fault))
-        return [], None
+    merged = merge_duplicates(texts, labels)
     wordless = [row for row, example in enumerate(merged.group) if example is None]
     if len(wordless) == table.rows:
         report.add("error", f"{table.path}, column {short(options.text)}: found no word")
@@ -289,10 +293,13 @@ def _counts(
     sampling: Sampling,
 ) -> None:
     def draw(targets: sparse.csr_array) -> Mapping[str, np.ndarray]:
+        if parts is not None:
+            return sampling.limit(rows_of_parts(parts))
         return sampling.split_examples(targets, options)
 
     kind = "stratified" if options.stratified else "random"
-    positives = note_counts(report, options, labels, parts, everything, draw, kind)
+    kind = kind if parts is None else None
+    positives = note_counts(report, options, labels, everything, draw, kind)
     could = parts is None and not options.stratified
     if could and positives is not None and (positives == 0).any():
         report.add("note", "the option stratified gives every node a training example where it can")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rarenodes.datasets import options_of, raw_files_of
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.datasets.files import counted
+from rarenodes.datasets.files import FileFault, brief, counted
 from rarenodes.datasets.image_findings import inspect_images
 from rarenodes.datasets.images import ImagesOptions
 from rarenodes.datasets.label_findings import Finding, nodes_without_examples
@@ -22,6 +22,8 @@ from rarenodes.training.memory import Size, check_memory, memory_of
 
 # Steps are tried of trainings that need at most this share of the memory.
 LARGEST_TRIAL = 0.25
+# Of what loading says, so many letters are shown, on one line.
+LETTERS = 1000
 # Own data of which all faults are found at once, by the options of their source.
 _INSPECTIONS = {TableOptions: inspect_table, ImagesOptions: inspect_images}
 
@@ -58,11 +60,29 @@ def _own_data(study: Study, name: str) -> Iterator[Finding]:
     kind = options_of(settings.source)
     options = read_settings(kind, settings.options, where)
     sampling = Sampling(settings.source, study.parameters.seed, settings.train_fraction)
-    report = _INSPECTIONS[kind](options, study.data_folder, sampling)
+    try:
+        report = _INSPECTIONS[kind](options, study.data_folder, sampling)
+    except (FileFault, OSError) as fault:  # the other data sets are still looked at
+        yield Finding("error", brief(fault, LETTERS))
+        return
     yield from report.findings
+    # Of images, all that loading refuses is found above: it would decode or even encode them again.
+    sound = all(finding.level != "error" for finding in report.findings)
+    if kind is TableOptions and sound and (refused := _refused(study, name)):
+        yield refused
+        return
     if report.features is not None and report.hierarchy is not None:
         examples = {"train": report.training_examples, "valid": report.validation_examples}
         yield from _cost(study, name, report.features, len(report.hierarchy), examples)
+
+
+def _refused(study: Study, name: str) -> Finding | None:
+    """Why `prepare` will refuse a data set, if it will."""
+    try:
+        load_source(study, name)
+    except (ValueError, OSError) as error:
+        return Finding("error", brief(error, LETTERS))
+    return None
 
 
 def _loaded(study: Study, name: str, files: Sequence[Path]) -> Iterator[Finding]:
