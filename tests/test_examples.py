@@ -1,10 +1,16 @@
 """Examples that readers are shown are there, are quoted as they stand, and run."""
 
+import doctest
 import re
+import shlex
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+
+from rarenodes.__main__ import main
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLES = REPOSITORY / "data" / "examples"
@@ -83,3 +89,58 @@ def test_quoted_rows_occur_in_their_files_from_the_first_on():
         assert rows[0] == lines[0]
         assert 3 <= len(rows) <= 4
         assert set(rows) <= set(lines), name
+
+
+# --- what runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def readers_folder(tmp_path_factory) -> Path:
+    """Where a reader stands who gave the section's commands, with the example files as their own."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(EXAMPLES, folder / "data" / "examples")
+    shutil.copytree(EXAMPLES, folder / "my")
+    shutil.copy(EXAMPLES / "new_texts.txt", folder)
+    [source, target] = re.search(r"`cp (\S+) (\S+)`", SECTION).groups()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.copy(source, target)
+        for command in commands():
+            assert main(command) == 0, command
+    return folder
+
+
+def commands() -> list[list[str]]:
+    """Arguments of the section's commands, in order."""
+    lines = re.findall(r"^python -m rarenodes (.*)$", SECTION, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def python_of_readme() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_commands_of_the_readme_lead_to_predictions(readers_folder):
+    known = ("check", "run", "fit", "predict")
+    assert [word for words in commands() for word in words if word in known] == list(known)
+    predictions = pd.read_csv(readers_folder / "predictions.csv")
+    texts = (EXAMPLES / "new_texts.txt").read_text().splitlines()
+    assert predictions["row"].value_counts().to_dict() == dict.fromkeys(range(len(texts)), 5)
+
+
+@pytest.mark.parametrize("code", python_of_readme(), ids=lambda code: code.splitlines()[0])
+def test_python_of_the_readme_runs(readers_folder, monkeypatch, code):
+    monkeypatch.chdir(readers_folder)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_examples_of_the_site_are_true(readers_folder, monkeypatch):
+    monkeypatch.chdir(readers_folder)
+    text = (REPOSITORY / "site" / "examples.md").read_text()
+    fitted = re.findall(r"^python -m rarenodes (.*)$", text, re.MULTILINE)
+    assert [shlex.split(line) for line in fitted] == [c for c in commands() if "fit" in c]
+    examples = re.sub(r"^```.*$", "", text, flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(examples, {}, "examples.md", "site/examples.md", 0)
+    results = doctest.DocTestRunner().run(test)
+    assert results.attempted > 35
+    assert results.failed == 0
