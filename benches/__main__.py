@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benches import loss, napkinxc, report, sparse, step, training
+from benches import loss, napkinxc, prediction, report, sparse, step, training
 from benches.timing import machine
 
 BENCHES: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
@@ -20,6 +20,7 @@ BENCHES: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     "napkinxc": lambda options: napkinxc.napkinxc(),
     "cellcycle": lambda options: training.cellcycle(),
     "icd10cm": lambda options: training.icd10cm(),
+    "predictions": lambda options: prediction.predictions(),
 }
 
 

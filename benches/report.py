@@ -93,6 +93,14 @@ def aims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             "≤ 3 min an epoch, 4 GB" if row.members == 1 else "10 GB",
             f"{row.seconds / 60:.1f} min an epoch, {row.peak_bytes / 1e9:.1f} GB",
         )
+    for variant, table in tables["predictions"].groupby("variant", sort=False):
+        few, many = table.sort_values("texts").iloc[[0, -1]].itertuples()
+        add(
+            f"predictions of {many.texts:,} texts on {many.nodes:,} nodes, {variant}, 2 cores",
+            f"≤ 30 s; memory no more than of {few.texts:,}",
+            f"{many.seconds:.1f} s, {many.processor_seconds:.1f} s of processors; "
+            f"{many.peak_bytes / 1e9:.2f} GB, of {few.texts:,} {few.peak_bytes / 1e9:.2f} GB",
+        )
     return pd.DataFrame(rows)
 
 
@@ -146,4 +154,10 @@ Complete trees, one member, batches of 256; `active` are an example's active nod
 ![Seconds an epoch, and time an active node, against the number of nodes](figures/sparse.svg)
 
 {tables["sparse"].to_markdown(index=False, floatfmt=".4g")}
+
+## Predictions
+
+Of `python -m rarenodes predict --top 5` for short texts, in whole processes on two cores, from reading the model to the written table.
+
+{tables["predictions"].to_markdown(index=False, floatfmt=".4g")}
 """

@@ -1,11 +1,13 @@
 """The benches compare like with like, and their report says what its tables say."""
 
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from benches import loss, report, sparse, step
+from benches import loss, prediction, report, sparse, step
 from benches.loss import Case
 from benches.shapes import FUN, GO, chain, leveled, star
 from rarenodes.loss.best_first import Likeliest
@@ -72,6 +74,17 @@ def test_precision_counts_the_first_nodes_of_every_example():
     assert sparse.precision(found, targets, 2) == 0.75
 
 
+def test_predictions_are_measured_of_the_command(tmp_path):
+    table = prediction.predictions(["conditional_unseen_constant"], [5, 20])
+    assert table["texts"].tolist() == [5, 20]
+    assert table["nodes"].between(700, 1_300).all()
+    assert (table[["seconds", "processor_seconds"]] > 0).all(axis=None)
+    # Python and PyTorch at least.
+    assert table["peak_bytes"].between(5e7, 8e9).all()
+    with pytest.raises(subprocess.CalledProcessError, match="predict"):
+        prediction.measure(tmp_path / "none", tmp_path / "none.txt", tmp_path / "none.csv")
+
+
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Real figures where they are quick, made-up ones of the same form where not."""
@@ -114,6 +127,16 @@ def tables() -> dict[str, pd.DataFrame]:
         "icd10cm": pd.DataFrame(
             {"members": [1, 5], "seconds": [60, 300.0], "peak_bytes": [1e9, 5e9]}
         ),
+        "predictions": pd.DataFrame(
+            {
+                "variant": ["mcm", "mcm"],
+                "nodes": [900, 900],
+                "texts": [1_000, 10_000],
+                "seconds": [3.0, 20.0],
+                "processor_seconds": [4.0, 30.0],
+                "peak_bytes": [4e8, 5e8],
+            }
+        ),
     }
 
 
@@ -145,6 +168,10 @@ def test_aims_are_read_from_the_tables(tables):
     assert aims.filter(like="extra memory").item() == "≤ 1.25; plain BCE 1.25"
     assert aims.filter(like="cellcycle").item() == "0.251, 0.260 after 9.0 to 11.0 s"
     assert aims.filter(like="5 members").item() == "5.0 min an epoch, 5.0 GB"
+    assert (
+        aims.filter(like="predictions of 10,000 texts on 900 nodes, mcm").item()
+        == "20.0 s, 30.0 s of processors; 0.50 GB, of 1,000 0.40 GB"
+    )
 
 
 def test_the_report_has_all_tables_and_figures(tables, tmp_path):

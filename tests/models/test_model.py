@@ -1,7 +1,9 @@
 """A model predicts what was trained, from any folder, or says in one line why it cannot."""
 
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from rarenodes import Model
 from rarenodes.datasets import load_dataset
 from rarenodes.folders import UnreadableFile
 from rarenodes.models import files
+from rarenodes.models import model as module
 from rarenodes.models.fitting import fit_model, fit_predictor
 from rarenodes.models.inputs import read_inputs
 from rarenodes.settings import SettingsError
@@ -281,8 +284,6 @@ def test_families_that_are_not_kept(texts):
 
 
 def test_memory_holds_one_batch(texts, saved, monkeypatch):
-    from rarenodes.models import model as module
-
     seen = []
     loaded = Model.load(saved)
     apply = type(loaded.transformation).apply
@@ -302,3 +303,27 @@ def test_memory_holds_one_batch(texts, saved, monkeypatch):
 def test_networks_predict_on_the_cpu_unless_asked(saved):
     model = Model.load(saved)
     assert model.predictor.ensemble.weights[0].device == torch.device("cpu")
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_long_predictions_show_a_bar_in_a_terminal_alone(saved, monkeypatch):
+    model = Model.load(saved)
+    expected = model.predict(NEW, top=1)
+
+    def written(where: io.StringIO, seconds: float, **how: bool) -> str:
+        monkeypatch.setattr(module, "SECONDS_BEFORE_BAR", seconds)
+        monkeypatch.setattr(sys, "stderr", where)
+        found = pd.concat(model.predictions(NEW, top=1, **how), ignore_index=True)
+        pd.testing.assert_frame_equal(found, expected)
+        return where.getvalue()
+
+    assert "predicting: 100%" in written(Terminal(), 0)
+    assert written(Terminal(), 60) == ""
+    assert written(Terminal(), 0, progress=False) == ""
+    assert written(io.StringIO(), 0) == ""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
+from tqdm import tqdm
 
 from rarenodes.datasets.transformations import Fitted
 from rarenodes.loss.hierarchy import Hierarchy
@@ -27,6 +28,8 @@ from rarenodes.models.selection import (
 
 # Examples whose features and probabilities are in memory at once.
 BATCH = 4096
+# A bar for less would flash.
+SECONDS_BEFORE_BAR = 1.0
 COLUMNS = ("row", "node", "name", "path", "probability")
 
 
@@ -139,6 +142,7 @@ class Model:
         confidence: float | None = None,
         threshold: str | None = None,
         leaves: bool = False,
+        progress: bool = True,
     ) -> Iterator[pd.DataFrame]:
         """What `predict` returns, batch by batch, so that memory does not grow with the examples.
 
@@ -148,6 +152,8 @@ class Model:
             confidence: as in `predict`.
             threshold: as in `predict`.
             leaves: as in `predict`.
+            progress: whether a terminal shows a bar where this takes long; not wanted where the
+                tables themselves go to the terminal.
 
         """
         self._check_rule(top, confidence, threshold, leaves)
@@ -156,7 +162,7 @@ class Model:
         nodes = np.array(self.hierarchy.nodes, dtype=object)
         names, ways = np.array(self.titles, dtype=object), np.array(self._paths, dtype=object)
         # At least one table, so that no examples make an empty one with its columns.
-        for first, block in self._blocks(inputs) if len(inputs) else [(0, self._nothing)]:
+        for first, block in self._blocks(inputs, progress) if len(inputs) else [(0, self._nothing)]:
             found = self._select(block, top, confidence, threshold, leaves)
             yield pd.DataFrame(
                 {
@@ -206,8 +212,17 @@ class Model:
     def _nothing(self) -> np.ndarray:
         return np.empty((0, len(self.hierarchy)), dtype=np.float32)
 
-    def _blocks(self, inputs: Inputs) -> Iterator[tuple[int, np.ndarray]]:
+    def _blocks(self, inputs: Inputs, progress: bool = True) -> Iterator[tuple[int, np.ndarray]]:
         """Number of the first example, and probabilities, of one batch after the other."""
+        with tqdm(
+            total=len(inputs), desc="predicting", unit="example", delay=SECONDS_BEFORE_BAR,
+            disable=None if progress else True,
+        ) as bar:  # fmt: skip
+            for first, block in self._batches(inputs):
+                yield first, block
+                bar.update(len(block))
+
+    def _batches(self, inputs: Inputs) -> Iterator[tuple[int, np.ndarray]]:
         for start in range(0, len(inputs), BATCH):
             features = self.transformation.apply(inputs[start : start + BATCH])
             wrong = ~np.isfinite(features).all(axis=1)

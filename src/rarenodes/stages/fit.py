@@ -99,7 +99,7 @@ def predict(
     """
     model = Model.load(folder)
     inputs = read_inputs(file, model.transformation, column)
-    tables = model.predictions(inputs, **rule)
+    tables = model.predictions(inputs, **rule, progress=output is not None)
     first = next(tables)  # what is wrong with the rule shows before a file is written
     predictions, examples = 0, 0
     with _opened(output) as target:
