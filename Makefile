@@ -53,7 +53,7 @@ benchmark: $(INSTALLED)  ## The paper's claims on its own kind of data: hours; s
 	@cd studies/benchmark && PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'dvc repro prepare; python -m rarenodes check'
 	@cd studies/benchmark && $(WHOLE)
 
-decay: $(INSTALLED)  ## The benchmark's largest set with and without weight decay: two hours
+decay: $(INSTALLED)  ## The benchmark's largest set and one more, with and without weight decay: two hours
 	@cd studies/decay && $(WHOLE)
 
 test: $(INSTALLED)  ## Run all tests

@@ -77,7 +77,7 @@ def test_the_verdict_names_its_conditions(gains):
     assert "Of 3 conditions (" in said
     assert "clearly better than `mcm` in 3 by recall of rare nodes at 0.5, in 1 by macro F1" in said
     assert "and ranks them better: λ = 0.5 with 100 % of the data (`weighted`)." in said
-    assert "**Found more, ranked no better**: λ = 0 with 100 % of the data." in said
+    assert "**Found more, not ranked clearly better**: λ = 0 with 100 % of the data." in said
     assert "these do both: λ = 0.5 with 20 % of the data (`linear`)." in said
 
 
