@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from made_up import TRAINING
 from scipy import sparse
 from scipy.special import expit
 
@@ -24,14 +25,7 @@ from rarenodes.study.results import Results
 PARAMETERS = {
     "seed": 1,
     "datasets": {"toy": {"about": "made", "source": "synthetic"}},
-    "training": {
-        "seeds": 3,
-        "members": 1,
-        "epochs": 1,
-        "batch_size": 64,
-        "learning_rate": 0.005,
-        "hidden": 16,
-    },
+    "training": TRAINING,
     "evaluation": {"baseline": "mcm", "resamples": 100},
 }
 

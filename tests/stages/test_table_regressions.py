@@ -1,7 +1,8 @@
 """Every table of an evaluation and of a comparison, beside what it was when somebody looked at it.
 
 Results are made up, not trained, so that tables are the same on every kind of processor. After a change
-that is meant, `python tests/stages/test_table_regressions.py` writes them anew: read the difference.
+that is meant, `PYTHONPATH=tests python tests/stages/test_table_regressions.py` writes them anew: read the
+difference.
 """
 
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from made_up import TRAINING
 from scipy.special import expit
 
 from rarenodes.datasets import load_dataset
@@ -34,14 +36,7 @@ PARAMETERS = {
         for name, imbalance in (("one", 0.6), ("two", 1.0))
     },
     "variants": {name: {"about": name} for name in STRENGTHS},
-    "training": {
-        "seeds": 3,
-        "members": 1,
-        "epochs": 1,
-        "batch_size": 64,
-        "learning_rate": 0.005,
-        "hidden": 16,
-    },
+    "training": TRAINING,
     "evaluation": {
         "baseline": "mcm",
         "contrasts": {"released": "weighted"},

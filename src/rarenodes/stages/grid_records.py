@@ -19,6 +19,8 @@ from dvc.stage import Stage
 from rarenodes.folders import StageFailed, write_whole
 from rarenodes.stages.code import CODE_FILE
 from rarenodes.stages.grid_item import scratch
+from rarenodes.stages.pipeline import NOTEBOOKS
+from rarenodes.stages.sources import LIBRARY
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +110,6 @@ class Records:
             How many stages are recorded with other code than before.
 
         """
-        library = Path(__file__).parents[1]
-        code = (library, library.parents[1] / "notebooks")
         changed = 0
         with self._repo() as repo, self._lock_kept():
             if "code" in (own := self._stages(repo)):
@@ -120,7 +120,7 @@ class Records:
                 before = [str(dep.hash_info) for dep in stage.deps]
                 for dep in stage.deps:
                     of_code = isinstance(dep, ParamsDependency) and dep.fs_path.endswith(CODE_FILE)
-                    if of_code or any(Path(dep.fs_path).is_relative_to(part) for part in code):
+                    if of_code or any(map(Path(dep.fs_path).is_relative_to, (LIBRARY, NOTEBOOKS))):
                         dep.save()
                 if [str(dep.hash_info) for dep in stage.deps] != before:
                     changed += 1

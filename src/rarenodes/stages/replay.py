@@ -20,7 +20,8 @@ from rarenodes.folders import StageFailed, empty_folder
 from rarenodes.settings import SettingsError
 from rarenodes.stages.grid_records import Records
 from rarenodes.stages.pipeline import write_pipeline
-from rarenodes.study.params import Study
+from rarenodes.stages.sources import LIBRARY
+from rarenodes.study.params import NO_PART_OF_A_LOSS, Study
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def replay(study: Study, revision: str, items: Sequence[str] = (), seeds: int = 
     dataset, variants = _chosen(study, items)
     scratch = study.folder.resolve() / "scratch" / "replay"
     empty_folder(scratch)
-    sources = {BEFORE: _exported(revision, scratch), NOW: Path(__file__).parents[2]}
+    sources = {BEFORE: _exported(revision, scratch), NOW: LIBRARY.parent}
     for side, source in sources.items():
         folder = scratch / side
         _write_part(study, folder, dataset, variants, seeds)
@@ -105,13 +106,11 @@ def _chosen(study: Study, items: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _one_of_each_kind(study: Study) -> list[str]:
-    """The first variant of each family, with and without weights, focal term, shift and resampling."""
-    kinds = {}
+    """The first of the variants that give the same settings, whatever the values."""
+    kinds: dict[frozenset[str], str] = {}
     for name, settings in study.variants.items():
         if settings.committee is None:
-            parts = ("weights", "focal", "shift", "resampling", "mixture")
-            has = tuple(getattr(settings, part, None) is not None for part in parts)
-            kinds.setdefault((settings.family, *has), name)
+            kinds.setdefault(frozenset(settings.model_fields_set - NO_PART_OF_A_LOSS), name)
     return list(kinds.values())
 
 
@@ -119,9 +118,11 @@ def _exported(revision: str, scratch: Path) -> Path:
     """The library as it was in a revision: the folder to import it from."""
     folder = scratch / "library"
     folder.mkdir()
-    root = Path(__file__).parents[3]
     archive = subprocess.run(
-        ["git", "archive", revision, "--", "src"], cwd=root, capture_output=True, check=False
+        ["git", "archive", revision, "--", "src"],
+        cwd=LIBRARY.parents[1],
+        capture_output=True,
+        check=False,
     )
     if archive.returncode != 0:
         said = " ".join(archive.stderr.decode(errors="replace").split())
