@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit scale survey tuning images images-tuning images-all benchmark decay test lint format bench pages site clean
+.PHONY: help install repro audit scale survey tuning images images-tuning images-all benchmark decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ benchmark: $(INSTALLED)  ## The paper's claims on its own kind of data: hours; s
 
 decay: $(INSTALLED)  ## The benchmark's largest set and one more, with and without weight decay: two hours
 	@cd studies/decay && $(WHOLE)
+
+models: $(INSTALLED)  ## Keep the recommended models of the default study's sources: minutes
+	@cd studies/models && $(WHOLE)
 
 test: $(INSTALLED)  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -169,6 +169,17 @@ def test_a_model_is_the_first_run_of_the_study(trained, tmp_path, capsys):
     np.testing.assert_array_equal(found[:, dataset.evaluated], expected)
 
 
+def test_the_stage_keeps_the_model_that_fit_keeps_and_its_card_among_the_reports(trained, tmp_path):
+    assert call(trained, "fit", "toy", "mcm", "--output", str(tmp_path / "model")) == 0
+    assert call(trained, "model", "toy", "mcm") == 0
+    kept, report = (trained / of / "toy" / "mcm" for of in ("models", "reports/models"))
+    for path in (tmp_path / "model").rglob("*.*"):
+        assert (kept / path.relative_to(tmp_path / "model")).read_bytes() == path.read_bytes()
+    assert [path.name for path in report.iterdir()] == ["card.md"]
+    assert (report / "card.md").read_bytes() == (kept / "card.md").read_bytes()
+    Model.load(kept)
+
+
 def test_predictions_are_written_without_a_study(own, tmp_path, monkeypatch, capsys):
     shutil.copytree(own / "model", tmp_path / "carried")
     monkeypatch.chdir(tmp_path)

@@ -148,6 +148,27 @@ def test_a_pipeline_for_other_parameters_is_refused_and_one_by_hand_is_not(study
     check_pipeline(study)
 
 
+def test_stages_that_read_a_source_depend_on_its_files(tmp_path):
+    for path in (REPOSITORY / "data" / "examples").iterdir():
+        shutil.copy(path, tmp_path)
+    values = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    values["catalogue"] = [str(REPOSITORY / "variants.yaml")]
+    values["stages"] = ["prepare", "train", "model"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    stages = yaml.safe_load(pipeline_text(Study(tmp_path / "params.yaml")))["stages"]
+    for name, reads in {"prepare": True, "train": False, "model": True}.items():
+        assert ("texts.csv" in str(stages[name]["deps"])) == reads
+    assert [*stages["model"]["outs"][0]] == ["models/${item.dataset}/${item.variant}"]
+
+
+def test_a_study_that_keeps_models_has_only_variants_of_which_they_are_kept(study):
+    variants = {"mcm": {"about": ""}, "trees": {"about": "", "forest": {}}}
+    values = {"baseline": "mcm"}
+    asked = changed(study, stages=["model"], variants=variants, evaluation=values)
+    with pytest.raises(SettingsError, match=r"stages: model: trees: found .* 'forest', but models"):
+        pipeline_text(asked)
+
+
 def test_a_stage_that_there_is_not(study):
     values = yaml.safe_load((study.folder / "params.yaml").read_text())
     values["stages"] = ["prepare", "tarin"]

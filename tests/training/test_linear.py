@@ -1,3 +1,7 @@
+import io
+import re
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -224,6 +228,24 @@ def test_predicts_in_blocks(synthetic, monkeypatch):
     whole = linear.predict(synthetic.features)
     monkeypatch.setattr("rarenodes.training.linear.BLOCK", 1)  # an example at a time
     np.testing.assert_allclose(linear.predict(synthetic.features), whole, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["flat", "conditional"])
+def test_a_long_fit_shows_a_bar_of_all_nodes_in_a_terminal(synthetic, kind, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def written(where: io.StringIO, seconds: float) -> str:
+        monkeypatch.setattr("rarenodes.training.linear.SECONDS_BEFORE_BAR", seconds)
+        monkeypatch.setattr(sys, "stderr", where)
+        fit_linear(synthetic, LinearSettings(kind=kind), ["train"])
+        return where.getvalue()
+
+    nodes = len(synthetic.hierarchy)
+    assert re.search(rf"100%.* {nodes}/{nodes} ", written(Terminal(), 0))
+    assert written(Terminal(), 60).strip() == ""
+    assert written(io.StringIO(), 0) == ""
 
 
 def test_features_of_other_examples_are_refused(synthetic):

@@ -15,7 +15,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.models.card import POOLED, model_card, scores_by_rarity
 from rarenodes.models.files import library_range, library_version
 from rarenodes.models.model import Model
-from rarenodes.models.predictors import PREDICTORS, Networks, Predictor, Regressions
+from rarenodes.models.predictors import Networks, Predictor, Regressions, check_family
 from rarenodes.models.selection import SCOPES
 from rarenodes.scores.metrics import confusion_counts, macro, precision_recall_f1
 from rarenodes.scores.run_tables import Predictions, node_table, score_run, tune_thresholds
@@ -87,20 +87,6 @@ def fit_model(
         thresholds=thresholds,
         card=card,
     )
-
-
-def check_family(name: str, variant: VariantSettings) -> None:
-    """Refuse variants of which no model can be kept.
-
-    Raises:
-        SettingsError: it is of none of the families that are supported.
-
-    """
-    if variant.family not in PREDICTORS:
-        raise SettingsError(
-            f"{name}: found a variant of the family {variant.family!r}, but models are kept of "
-            f"{' and '.join(map(repr, PREDICTORS))} alone: choose a variant of these"
-        )
 
 
 def fit_predictor(

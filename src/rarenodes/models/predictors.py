@@ -14,9 +14,11 @@ from rarenodes.folders import reading, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.output import Output
 from rarenodes.randomness import torch_stream
+from rarenodes.settings import SettingsError
 from rarenodes.training.ensemble import FILES as ENSEMBLE_FILES
 from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.linear import Linear
+from rarenodes.training.variants import VariantSettings
 
 # Examples that a network sees at once: as in training runs, so that the bits are theirs.
 BATCH = 512
@@ -171,3 +173,17 @@ class Regressions:
 
 Predictor = Networks | Regressions
 PREDICTORS = {kind.family: kind for kind in (Networks, Regressions)}
+
+
+def check_family(name: str, variant: VariantSettings) -> None:
+    """Refuse variants of which no model can be kept.
+
+    Raises:
+        SettingsError: it is of none of the families that are supported.
+
+    """
+    if variant.family not in PREDICTORS:
+        raise SettingsError(
+            f"{name}: found a variant of the family {variant.family!r}, but models are kept of "
+            f"{' and '.join(map(repr, PREDICTORS))} alone: choose a variant of these"
+        )

@@ -1,4 +1,4 @@
-"""The commands `fit` and `predict`: a model that is kept, from a study; predictions, without one."""
+"""The commands `fit` and `predict`, and the stage `model`: models that are kept, and predictions of them."""
 
 import csv
 import logging
@@ -14,9 +14,10 @@ import torch
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import writing
 from rarenodes.models.files import check_free
-from rarenodes.models.fitting import check_family, fit_model
+from rarenodes.models.fitting import fit_model
 from rarenodes.models.inputs import read_inputs
 from rarenodes.models.model import COLUMNS, Model
+from rarenodes.models.predictors import check_family
 from rarenodes.settings import SettingsError
 from rarenodes.stages.prepare import load_source
 from rarenodes.study.params import Study
@@ -62,6 +63,15 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
     )
     model.save(folder)
     shutil.rmtree(checkpoint, ignore_errors=True)
+    return model
+
+
+def keep_model(study: Study, name: str, variant: str, folder: Path, report: Path) -> Model:
+    """Fit the first run of a variant, keep the model in `folder` and its card, to be read, in `report`."""
+    model = fit(study, name, variant, folder)
+    with writing(report):
+        report.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "card.md", report / "card.md")
     return model
 
 

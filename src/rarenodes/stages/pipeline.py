@@ -15,6 +15,7 @@ import yaml
 
 from rarenodes.datasets import raw_files_of
 from rarenodes.folders import write_whole
+from rarenodes.models.predictors import check_family
 from rarenodes.settings import SettingsError, unknown_name
 from rarenodes.stages.code import CODE_FILE, code_files
 from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
@@ -39,7 +40,8 @@ def pipeline_text(study: Study) -> str:
     """The `dvc.yaml` of a study, as text.
 
     Raises:
-        SettingsError: a stage that there is not, or a folder of data that DVC cannot keep.
+        SettingsError: a stage that there is not, a folder of data that DVC cannot keep, or a variant of
+            which no model can be kept in a study that keeps them.
 
     """
     if Path(study.parameters.data).is_absolute() or ".." in Path(study.parameters.data).parts:
@@ -50,6 +52,9 @@ def pipeline_text(study: Study) -> str:
     for name in study.parameters.stages:
         if name not in STAGES:
             raise unknown_name("stage", name, STAGES, f"{study.params_file}: stages")
+    if "model" in study.parameters.stages:
+        for name, settings in study.variants.items():
+            check_family(f"{study.params_file}: stages: model: {name}", settings)
     names = study.parameters.stages if _holds_library(study) else ["code", *study.parameters.stages]
     stages = {name: _definition(study, name, STAGES[name]) for name in names}
     text = _yaml({"stages": stages})
@@ -147,7 +152,7 @@ def _definition(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     if stage.notebook is not None:
         definition["deps"].append(_relative(NOTEBOOKS / stage.notebook, study))
     definition["deps"] += code_deps
-    if name == "prepare":
+    if stage.reads_source:
         definition["deps"] += _raw_files(study)
     for group, kinds in {"outs": ("cache", "git", "scores"), "metrics": ("metrics",)}.items():
         entries = [

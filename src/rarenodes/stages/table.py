@@ -31,6 +31,7 @@ class Stage:
         run: does the work without a notebook, given the study, the items and the folders; None
             where there is nothing but the notebook.
         inputs: outputs of earlier stages that it reads.
+        reads_source: whether it reads the raw files of data sets.
         params: keys of `params.yaml` it depends on.
         library: packages and modules of the library its results depend on, beside `_BASE`.
         outputs: paths, and how DVC keeps them.
@@ -46,6 +47,7 @@ class Stage:
     library: tuple[str, ...]
     outputs: Mapping[str, Kept]
     inputs: tuple[str, ...] = ()
+    reads_source: bool = False
 
     def paths(self, study: Study, items: Mapping[str, str]) -> dict[str, Path]:
         """Output folders by parameter name, for some items."""
@@ -91,6 +93,7 @@ STAGES: Mapping[str, Stage] = {
         run=_prepare,
         params=("seed", "datasets.{dataset}"),
         library=("datasets", "loss", "pages", "scores", "stages/prepare.py"),
+        reads_source=True,
         outputs={_PREPARED: "cache", "reports/prepare/{dataset}": "git"},
     ),
     # The executed notebook shows figures, and its scores come with the evaluation: a plot or a score
@@ -107,6 +110,21 @@ STAGES: Mapping[str, Stage] = {
             _DATASET, _ENCODERS, "loss", "side_by_side.py", "stages/train.py", "training",
         ),
         outputs={_RESULTS: "cache"},
+    ),
+    # Where a study asks for it: what `fit` leaves, of every variant. It trains anew, since a training
+    # knows nothing of how features are made of new examples.
+    "model": Stage(
+        notebook=None,
+        about="keep one run of a variant as a model, with its card",
+        items=("dataset", "variant"),
+        folders={"folder": "models/{dataset}/{variant}", "report": "reports/models/{dataset}/{variant}"},
+        run=_lazily("stages.fit", "keep_model"),
+        params=("seed", "training", "datasets.{dataset}", "variants.{variant}", "evaluation"),
+        library=(
+            "datasets", "loss", "models", "scores", "stages/fit.py", "stages/prepare.py", "training",
+        ),
+        outputs={"models/{dataset}/{variant}": "cache", "reports/models/{dataset}/{variant}": "git"},
+        reads_source=True,
     ),
     "combine": Stage(
         notebook=None,

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy import sparse
 from scipy.special import log_expit
+from tqdm import tqdm
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.hierarchy import Hierarchy
@@ -18,6 +19,8 @@ from rarenodes.loss.topdown import SUM, TopDownPlan, top_down
 from rarenodes.settings import Settings
 from rarenodes.training.logistic import Features, fit_logistic
 
+# Fits that take no longer show no bar.
+SECONDS_BEFORE_BAR = 2.0
 # Examples × nodes at once when predicting.
 BLOCK = 2**22
 
@@ -129,17 +132,22 @@ def fit_linear(
     weights = np.zeros((inputs.shape[1], nodes), dtype=np.float32)
     intercept = np.zeros(nodes, dtype=np.float32)
     groups = _groups(targets, dataset.hierarchy, settings.kind)
-    for examples, group in groups if unknown is None else _where_known(groups, unknown):
-        labels = targets[:, group] if examples is None else targets[:, group].tocsr()[examples]
-        count = labels.shape[0]
-        positives = np.asarray(labels.sum(axis=0)).ravel()
-        intercept[group] = np.log(positives + 0.5) - np.log(count - positives + 0.5)
-        varies = (positives > 0) & (positives < count)
-        if not varies.any():
-            continue
-        of_group = inputs if examples is None else inputs[examples]
-        fitted = fit_logistic(of_group, sparse.csr_array(labels[:, varies]), settings.penalty)
-        weights[:, group[varies]], intercept[group[varies]] = fitted
+    about = f"{dataset.name} logistic regressions"
+    with tqdm(total=nodes, desc=about, unit="node", disable=None, delay=SECONDS_BEFORE_BAR) as bar:
+        for examples, group in groups if unknown is None else _where_known(groups, unknown):
+            labels = targets[:, group] if examples is None else targets[:, group].tocsr()[examples]
+            count = labels.shape[0]
+            positives = np.asarray(labels.sum(axis=0)).ravel()
+            intercept[group] = np.log(positives + 0.5) - np.log(count - positives + 0.5)
+            varies = (positives > 0) & (positives < count)
+            bar.update(int((~varies).sum()))
+            if not varies.any():
+                continue
+            of_group = inputs if examples is None else inputs[examples]
+            fitted = fit_logistic(
+                of_group, sparse.csr_array(labels[:, varies]), settings.penalty, bar.update
+            )
+            weights[:, group[varies]], intercept[group[varies]] = fitted
     return Linear(weights, intercept, settings.kind == "conditional", dataset.hierarchy)
 
 

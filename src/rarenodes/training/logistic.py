@@ -1,5 +1,6 @@
 """Penalised logistic regressions of many nodes on the same examples, solved side by side."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,12 @@ class Logistic(NamedTuple):
     intercept: Float[np.ndarray, " nodes"]
 
 
-def fit_logistic(features: Features, targets: sparse.csr_array, penalty: float) -> Logistic:
+def fit_logistic(
+    features: Features,
+    targets: sparse.csr_array,
+    penalty: float,
+    advance: Callable[[int], object] = lambda nodes: None,
+) -> Logistic:
     """Logistic regressions of all nodes on the same examples.
 
     Each node's weights `w` and intercept `b` minimise, over the examples `x` with target `y`,
@@ -47,6 +53,7 @@ def fit_logistic(features: Features, targets: sparse.csr_array, penalty: float) 
         features: `[examples, features]`, dense or scipy sparse, without an intercept's column.
         targets: `[examples, nodes]` 0/1; every node has positives and negatives.
         penalty: above 0.
+        advance: told how many nodes more are done, as they are.
 
     Returns:
         float64 weights `[features, nodes]` and intercepts `[nodes]`.
@@ -77,6 +84,7 @@ def fit_logistic(features: Features, targets: sparse.csr_array, penalty: float) 
         block = slice(start, min(start + width, nodes))
         y = columns[:, block].toarray().astype(np.float64)
         weights[:, block], intercept[block] = _newton(axes, y, penalty)
+        advance(y.shape[1])
     return axes.in_features(weights, intercept)
 
 
