@@ -1,5 +1,6 @@
 """How Sphinx makes web pages of the sources that `sitepages` puts together; nothing is fetched."""
 
+import gc
 import pkgutil
 import re
 import sys
@@ -14,6 +15,9 @@ sys.path.insert(0, str(REPOSITORY / "site"))
 from sitepages.interface import PACKAGES
 
 import rarenodes
+
+# Pages hold millions of objects to the end of the build; looking for ones to free takes over half of it.
+gc.disable()
 
 # All at once and first: autodoc rewrites annotations of a class that it describes, on which pydantic
 # then fails for classes that are derived from it later. A module that cannot be imported ends the build.
