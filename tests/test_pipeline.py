@@ -19,6 +19,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from rarenodes.scores.metrics import RARITY_BINS
 from rarenodes.stages import pipeline
 from rarenodes.stages.run import run_without_notebook
 from rarenodes.study.params import Study
@@ -191,6 +192,12 @@ def test_every_stage_leaves_what_people_read(clone):
         "scores.csv",
     ):
         assert (reports / name).stat().st_size > 0, name
+
+
+def test_tables_name_their_rows(clone):
+    rarity = pd.read_csv(clone.folder / "reports" / "prepare" / "toy" / "tables" / "rarity.csv")
+    assert rarity["training positives"].tolist() == [*RARITY_BINS]
+    assert (rarity["nodes"] >= rarity["with test positives"]).all()
 
 
 def test_executed_notebooks_show_no_paths_and_no_times(clone):

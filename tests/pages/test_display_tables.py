@@ -1,5 +1,7 @@
 """Tables for readers, with values worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +129,14 @@ def test_rarity_is_counted_in_the_training_part_and_the_root_left_out(dataset):
     assert table["nodes"].to_dict() == {"0": 1, "1–5": 1, "6–10": 1, "11–50": 0, ">50": 0}
     tested = table["with test positives"].to_dict()
     assert tested == {"0": 1, "1–5": 1, "6–10": 0, "11–50": 0, ">50": 0}
+
+
+def test_a_card_is_shown_with_no_entry_that_fills_pages(dataset):
+    card = {"letters": "ab" * 1000, "source": "s" * tables.MOST_LETTERS}
+    shown = tables.card_table(replace(dataset, card=card))[""]
+    assert shown["letters"] == "ab" * 50 + " … (2,000 letters in all)"
+    assert shown["source"] == card["source"]
+    assert shown["nodes"] == "4 (3 evaluated)"
 
 
 def test_parts_are_counted_by_themselves(dataset):

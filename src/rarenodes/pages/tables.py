@@ -13,6 +13,8 @@ from rarenodes.scores.metrics import RARITY_BINS, precision_recall_f1, rarity_bi
 from rarenodes.settings import Settings
 
 UNSEEN = RARITY_BINS[0]  # nodes without a training positive
+# Of a data set's card, a longer entry is shown by its beginning.
+MOST_LETTERS = 1000
 
 
 def write_table(table: pd.DataFrame, stem: Path) -> None:
@@ -186,8 +188,15 @@ def card_table(dataset: Dataset) -> pd.DataFrame:
         "depth": str(int(hierarchy.depth.max())),
         "labels an example": f"{labels:.1f} (ancestors included)",
     }
-    card = {key.replace("_", " "): str(value) for key, value in dataset.card.items()}
+    card = {key.replace("_", " "): _shortened(str(value)) for key, value in dataset.card.items()}
     return pd.DataFrame({"": {**size, **card}})
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a text that would fill pages, such as the names of all examples."""
+    if len(text) <= MOST_LETTERS:
+        return text
+    return f"{text[: MOST_LETTERS // 10]} … ({len(text):,} letters in all)"
 
 
 def split_table(dataset: Dataset) -> pd.DataFrame:
