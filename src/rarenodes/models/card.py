@@ -140,7 +140,7 @@ def card_text(card: Mapping[str, Any]) -> str:
     lines = [
         f"# {card['dataset']} · {card['variant']}",
         "",
-        f"{card['about'] or card['variant']}: a {card['family']} model of rarenodes that takes "
+        f"A {card['family']} model of rarenodes ({card['about'] or card['variant']}) that takes "
         f"{card['takes']} and gives the probabilities of {hierarchy['nodes']} nodes.",
         "",
         "## Data",
@@ -156,7 +156,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
         "## Scores on test examples",
         "",
-        *_table(["score", ""], [[POOLED[k], _cell(v)] for k, v in scores["pooled"].items()]),
+        *_table(["score", "value"], [[POOLED[k], _cell(v)] for k, v in scores["pooled"].items()]),
         "",
         "By number of training examples of a node; means over nodes with test examples:",
         "",
@@ -246,7 +246,10 @@ def _limits(
     ]
     without = int((trained == 0).sum())
     if without:
-        limits.append(f"Of {without} scored nodes it has seen no example: it cannot tell them.")
+        limits.append(
+            f"Of {without} scored nodes it has seen no example: at best it ranks them by "
+            "their ancestors."
+        )
     if dataset.transformation.kind == "text":
         limits.append(
             f"It knows {len(dataset.transformation.vocabulary)} words and pairs of words, those of the "

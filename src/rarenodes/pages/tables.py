@@ -1,10 +1,12 @@
 """Tables for readers: scores by variant, by rarity and by depth, written as CSV and Markdown."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.randomness import numpy_stream
@@ -15,6 +17,7 @@ from rarenodes.settings import Settings
 UNSEEN = RARITY_BINS[0]  # nodes without a training positive
 # Of a data set's card, a longer entry is shown by its beginning.
 MOST_LETTERS = 1000
+LONGEST_EXAMPLE = 160
 
 
 def write_table(table: pd.DataFrame, stem: Path) -> None:
@@ -227,8 +230,7 @@ def rarity_table(dataset: Dataset) -> pd.DataFrame:
 
 def example_table(dataset: Dataset, seed: int, count: int = 6) -> pd.DataFrame:
     """Some training examples: their texts, where there are texts, and their most specific paths."""
-    rng = numpy_stream(seed, "examples shown", dataset.name)
-    rows = rng.choice(dataset.split["train"], size=min(count, len(dataset.split["train"])))
+    rows = shown_examples(dataset, seed, count)
     shown = []
     for row in rows:
         text = {} if dataset.texts is None else {"text": dataset.texts[row]}
@@ -236,12 +238,30 @@ def example_table(dataset: Dataset, seed: int, count: int = 6) -> pd.DataFrame:
     return pd.DataFrame(shown, index=pd.Index(rows, name="example"))
 
 
+def shown_examples(dataset: Dataset, seed: int, count: int) -> Int[np.ndarray, " examples"]:
+    """Numbers of some training examples, drawn for readers."""
+    rng = numpy_stream(seed, "examples shown", dataset.name)
+    return rng.choice(dataset.split["train"], size=min(count, len(dataset.split["train"])))
+
+
+def example_name(dataset: Dataset, row: int) -> str:
+    """What an example is called: its text, cut where long, or its number where there are no texts."""
+    if dataset.texts is None:
+        return f"example {row}"
+    return textwrap.shorten(dataset.texts[row], LONGEST_EXAMPLE, placeholder=" …")
+
+
+def most_specific(dataset: Dataset, row: int) -> list[int]:
+    """The example's nodes without a child among its nodes."""
+    children, positive = dataset.hierarchy.children, set(dataset.targets[[row]].indices.tolist())
+    return [node for node in sorted(positive) if not positive & set(children[node])]
+
+
 def _paths(dataset: Dataset, row: int) -> list[str]:
-    """From the root to each of the example's nodes without a child among its nodes."""
-    hierarchy, positive = dataset.hierarchy, set(dataset.targets[[row]].indices.tolist())
-    ends = [node for node in sorted(positive) if not positive & set(hierarchy.children[node])]
+    """From the root to each of the example's most specific nodes."""
+    hierarchy = dataset.hierarchy
     paths = []
-    for node in ends:
+    for node in most_specific(dataset, row):
         path = [node]
         while hierarchy.parents[path[-1]]:
             path.append(hierarchy.parents[path[-1]][0])

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from scipy import sparse
 
-from rarenodes.datasets.dataset import Dataset
 from rarenodes.inference.verdict import judged
-from rarenodes.pages.tables import scores_by, seed_summary, write_table
+from rarenodes.pages.tables import example_name, scores_by, seed_summary, write_table
 from rarenodes.scores import catalogue, metrics, reach
 from rarenodes.scores.catalogue import RARE, family
 from rarenodes.scores.finds import NONE, finds
@@ -27,7 +25,6 @@ from rarenodes.study.params import Study
 
 # By which the best variant for rare nodes is told.
 RARE_RANKING = ("macro_average_precision", RARE, "none")
-LONGEST_EXAMPLE = 160
 
 DIFFERENCE_COLUMNS = [
     "measure",
@@ -300,7 +297,7 @@ def rare_nodes(material: Material, baseline: str) -> pd.DataFrame:
         found["node"] = [nodes[node] for node in found["node"]]
         for column in ("found", "missed"):
             found[column] = [
-                "" if place == NONE else _example(dataset, int(of_test[place]))
+                "" if place == NONE else example_name(dataset, int(of_test[place]))
                 for place in found[column]
             ]
         tables.append(found)
@@ -379,12 +376,6 @@ def _best_of_rare(material: Material, baseline: str) -> str:
     }
     ranked = {variant: scores.mean() for variant, scores in means.items() if scores is not None}
     return max(ranked, key=lambda variant: ranked[variant], default=baseline)
-
-
-def _example(dataset: Dataset, row: int) -> str:
-    if dataset.texts is None:
-        return f"example {row}"
-    return textwrap.shorten(dataset.texts[row], LONGEST_EXAMPLE, placeholder=" …")
 
 
 def _over_seeds(material: Material, curve: Callable[..., pd.DataFrame], axis: str) -> pd.DataFrame:

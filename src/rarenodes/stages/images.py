@@ -34,6 +34,11 @@ class ImageGrid:
     by_rarity: pd.DataFrame
     values: Mapping[str, Any]
 
+    def with_best_encoder(self) -> list[str]:
+        """Data sets of the smallest share of random weights, most data first."""
+        best = self.gains[self.gains["blend"] == self.gains["blend"].min()]
+        return best.sort_values("share", ascending=False)["dataset"].unique().tolist()
+
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name."""
         return {
