@@ -30,7 +30,7 @@ WHOLE = PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'python -m rarenodes grid --all; d
 repro: $(INSTALLED)  ## Rebuild every result of the default study
 	@$(WHOLE)
 
-audit: $(INSTALLED)  ## Rebuild the audit of the released code: four hours of a core; needs the benchmark data
+audit: $(INSTALLED)  ## Rebuild the audit of the released code: three hours of a core; needs the benchmark data
 	@cd studies/audit && $(WHOLE)
 
 scale: $(INSTALLED)  ## Train on all of ICD-10-CM: two hours or more

@@ -1,6 +1,8 @@
 """The commands around own data and models: check, fit and predict."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,8 @@ def test_the_file_to_start_from_needs_no_other(tmp_path, capsys):
     head = next(line for line in table.splitlines() if "data set" in line)
     assert "average precision of rare nodes" in head
     assert all(f"| texts      | {variant} " in table for variant in values["variants"])
+    best = re.search(r"^texts: rare nodes are ranked best by (\w+)$", table, re.MULTILINE)[1]
+    assert f"fit texts {best} --output FOLDER" in table
 
 
 def test_check_fails_on_what_will_fail(own, tmp_path, capsys):
@@ -202,13 +206,37 @@ def test_predictions_are_written_without_a_study(own, tmp_path, monkeypatch, cap
     assert capsys.readouterr().out.encode() == written["new.txt"]
 
 
-def test_examples_for_which_nothing_is_predicted_are_counted(own, tmp_path, capsys):
+def test_an_example_of_which_nothing_more_is_known_belongs_to_the_root(own, tmp_path, capsys):
     output = tmp_path / "out.csv"
     texts = str(own / "new_texts.txt")
     command = ["predict", str(own / "model"), texts, "--confidence", "1", "--output", str(output)]
     assert main(command) == 0
+    assert "3 nodes for 3 examples\n" in capsys.readouterr().out
+    found = pd.read_csv(output)
+    assert found[["node", "probability"]].to_numpy().tolist() == [["animal", 1.0]] * 3
+
+
+def test_examples_for_which_nothing_is_predicted_are_counted(own, tmp_path, capsys):
+    model = Model.load(own / "model")
+    never = {scope: np.full(len(model.hierarchy), 1.0) for scope in model.thresholds}
+    replace(model, thresholds=never).save(tmp_path / "strict")
+    texts, output = str(own / "new_texts.txt"), tmp_path / "out.csv"
+    command = ["predict", str(tmp_path / "strict"), texts, "--threshold", "node"]
+    assert main([*command, "--output", str(output)]) == 0
     assert "0 nodes for 3 examples; none for 3 of them" in capsys.readouterr().out
     assert output.read_text() == "row,node,name,path,probability\n"
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert out == "row,node,name,path,probability\n"
+    assert "0 nodes for 3 examples; none for 3 of them" in err
+
+
+def test_fit_says_that_a_model_was_replaced(own, tmp_path, capsys):
+    command = ("fit", "texts", "linear_conditional", "--output", str(tmp_path / "model"))
+    assert call(own, *command) == 0
+    assert "in the place of" not in capsys.readouterr().out
+    assert call(own, *command) == 0
+    assert f"written: {tmp_path / 'model'}, in the place of the model" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,10 @@ def test_columns_that_the_readme_keeps_are_there():
 
 PROSE = [
     *("README.md", "CLAIMS.md"),
-    *(f"studies/{name}/README.md" for name in ("survey", "benchmark", "decay", "images_slice")),
+    *(
+        f"studies/{name}/README.md"
+        for name in ("audit", "survey", "benchmark", "decay", "images_slice")
+    ),
 ]
 
 
@@ -302,6 +305,32 @@ def test_the_first_screen_says_what_the_tables_say():
         "untestable",
     ]
     assert len(verdicts(benchmark, "text_binary", ranked)) == 5
+
+
+def test_the_audit_says_what_its_tables_say():
+    folder = REPOSITORY / "studies" / "audit"
+    said = " ".join((folder / "README.md").read_text().split())
+    effects = pd.read_csv(folder / "reports" / "audit" / "tables" / "effects.csv")
+    pair = effects[(effects["off"] == "authors_baseline") & (effects["on"] == "replica")]
+    pair = pair[pair["at"] != "tuned"].set_index(["measure", "nodes"])
+    assert pair.loc[("micro_average_precision", "all"), "off_score"] == pytest.approx(
+        0.255, abs=4e-3
+    )
+    ranking = pair[pair["at"] == "none"]["verdict"]
+    assert "no ranking score is clearly better" in said
+    assert "better" not in set(ranking)
+    assert pair.loc[("macro_recall", "with_positives"), "verdict"] == "better"
+    nodes = pd.read_parquet(folder / "scores" / "cellcycle_FUN" / "nodes.parquet")
+    counts = nodes.groupby("variant")[["true_positives_half", "false_positives_half"]].sum()
+    found = (counts / nodes["seed"].nunique()).round().astype(int)
+    (hits, alarms), (before, alarms_before) = (
+        found.loc[name].tolist() for name in ("replica", "authors_baseline")
+    )
+    assert (
+        f"{hits:,} pairs of an example and a node of 11,421 where the baseline finds {before}"
+        in said
+    )
+    assert f"with {alarms:,} false alarms and not {alarms_before}" in said
 
 
 def rebuilt(reports: Path) -> bool:

@@ -12,7 +12,8 @@ import pandas as pd
 from rarenodes.datasets import source_names
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed, explained
-from rarenodes.pages.tables import compared_scores, seed_summary, write_table
+from rarenodes.models.predictors import PREDICTORS
+from rarenodes.pages.tables import best_of_rare, compared_scores, seed_summary, write_table
 from rarenodes.settings import SettingsError
 from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
@@ -245,6 +246,11 @@ def _run_all(options: argparse.Namespace) -> None:
             run_without_notebook(study, "train", {"dataset": dataset, "variant": variant})
     scores, long = _scores(study, datasets, variants)
     print(compared_scores(long).to_markdown(index=False))
+    for dataset, variant in best_of_rare(long).items():
+        print(f"{dataset}: rare nodes are ranked best by {variant}")
+        if study.variant(variant).family in PREDICTORS:
+            command = f"python -m rarenodes --params {options.params} fit {dataset} {variant}"
+            print(f"to train it once more, and keep the model: {command} --output FOLDER")
     if options.table:
         write_table(scores, Path(options.table))
 
@@ -281,6 +287,7 @@ def _prose(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from rarenodes.stages.fit import fit  # what a model needs, no other command does
 
+    before = (options.output / "model.json").exists()
     model = fit(
         Study(options.params), options.dataset, options.variant, options.output, options.seed
     )
@@ -288,7 +295,8 @@ def _fit(options: argparse.Namespace) -> None:
             for row in model.card["scores"]["by_rarity"]]  # fmt: skip
     table = pd.DataFrame(rows, columns=["training examples", "nodes", *_OF_RARITY.values()])
     print(table.to_markdown(index=False, floatfmt=".3f"))
-    print(f"written: {options.output} (its card is {options.output / 'card.md'})")
+    instead = ", in the place of the model that was there" if before else ""
+    print(f"written: {options.output}{instead} (its card is {options.output / 'card.md'})")
 
 
 # Scores of a kept model that `fit` prints, of nodes by rarity.
@@ -312,9 +320,12 @@ def _predict(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         leaves=options.leaves,
     )
+    nothing = f"; none for {without} of them" if without else ""
+    found = f"{predictions} nodes for {examples} examples{nothing}"
     if options.output is not None:
-        nothing = f"; none for {without} of them" if without else ""
-        print(f"written: {options.output}, {predictions} nodes for {examples} examples{nothing}")
+        print(f"written: {options.output}, {found}")
+    elif without:
+        print(found, file=sys.stderr)
 
 
 def _variants(options: argparse.Namespace) -> None:

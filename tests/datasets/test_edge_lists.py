@@ -68,6 +68,15 @@ def test_a_term_without_relations_is_a_node_too(tmp_path):
     assert {("alone", "root"), ("a", "root")} <= set(hierarchy.edges)
 
 
+def test_columns_are_found_by_name_and_a_child_without_a_parent_is_at_the_top(tmp_path):
+    text = "remark,Parent,child\nx,a,b\n,,a\ny,,alone\n,,\n"
+    hierarchy = read_hierarchy(write(tmp_path, "h.csv", text))
+    assert set(hierarchy.edges) == {("b", "a"), ("a", "root"), ("alone", "root")}
+    # One top alone, said or not, needs no other root.
+    said = read_hierarchy(write(tmp_path, "h.csv", "child,parent\na,\nb,a\n"))
+    assert said.edges == (("b", "a"),)
+
+
 def test_several_tops_get_a_root(tmp_path):
     hierarchy = read_hierarchy(write(tmp_path, "h.csv", "child,parent\nb,a\nd,c\n"))
     assert hierarchy.roots == ("root",)
@@ -78,10 +87,30 @@ def test_several_tops_get_a_root(tmp_path):
     ("name", "content", "expected"),
     [
         ("h.txt", "", "h.txt: found the ending '.txt', expected .csv, .json, .obo"),
-        ("h.csv", "", "h.csv, line 1: found '', expected the header child,parent"),
-        ("h.csv", "parent,child\n", "h.csv, line 1: found 'parent,child', expected the header"),
-        ("h.csv", "child,parent\nb,a\nc\n", "h.csv, line 3: found 'c', expected two names, child"),
-        ("h.csv", "child,parent\nb,\n", "h.csv, line 2: found 'b,', expected two names, child"),
+        ("h.csv", "", "h.csv, line 1: found '', expected columns child and parent: call them so;"),
+        (
+            "h.csv",
+            "node,parent,x\n",
+            "h.csv, line 1: found 'node,parent,x', expected columns child",
+        ),
+        (
+            "h.csv",
+            "child,child,parent\n",
+            "h.csv, line 1: found 'child,child,parent', expected col",
+        ),
+        ("h.csv", "child,parent\nb,a\nc\n", "h.csv, line 3: found 'c', expected child,parent, of"),
+        ("h.csv", "child,parent\nb,a,c\n", "h.csv, line 2: found 'b,a,c', expected child,parent"),
+        (
+            "h.csv",
+            "child,parent\n,a\n",
+            "h.csv, line 2: found ',a', expected child,parent, of which",
+        ),
+        ("h.csv", "child,parent\nb,\n", "h.csv: empty hierarchy"),
+        (
+            "h.csv",
+            "child,parent\nb,\nc,a\nb,a\n",
+            "h.csv, line 2: found 'b' without a parent, expected one as in its other line: remove",
+        ),
         ("h.csv", "child,parent\n", "h.csv: empty hierarchy"),
         ("h.csv", "child,parent\nb,a\na,b\n", "h.csv: cycle: 'a' → 'b' → 'a'"),
         ("h.json", "{}", "h.json: found dict, expected a list of pairs"),

@@ -63,11 +63,30 @@ def test_missing_files_are_both_named(found):
 def test_unknown_labels_come_with_the_nearest_name(found):
     findings = found(table=HEAD + ROWS + "i,owll,train\nj,owll,train\nk,qqqqq,train\n")
     assert one(findings, "error", "'owll'") == (
-        "own.csv, line 6, column 'labels': unknown node 'owll', in 2 rows; did you mean 'owl'?"
+        "own.csv, line 6, column 'labels': unknown node 'owll', in 2 rows; did you mean 'owl'? Else add the "
+        "node to edges.csv"
     )
     assert one(findings, "error", "'qqqqq'").endswith(
         "in 1 row: correct it, or add the node to edges.csv"
     )
+
+
+def test_names_are_near_whatever_their_case(found):
+    findings = found(table=HEAD + ROWS + "i,OWL,train\n")
+    assert "unknown node 'OWL', in 1 row; did you mean 'owl'?" in one(findings, "error", "'OWL'")
+
+
+def test_two_parents_written_as_labels_are_no_node(found):
+    findings = found(edges="child,parent\ndog,mammal; pet\nowl,bird\nmammal,animal\nbird,animal\n")
+    assert one(findings, "error", "mammal; pet") == (
+        "edges.csv: found the node 'mammal; pet', expected one name, since ';' stands between labels "
+        "(option separator): write a line for each of several parents"
+    )
+    # Where none of its parts is a node, it is a name like any other.
+    findings = found(
+        edges="child,parent\ndog,cats; dogs\nowl,bird\ncats; dogs,animal\nbird,animal\n"
+    )
+    assert not any("one name" in text for _, text in findings)
 
 
 def test_many_unknown_labels_are_counted(found):

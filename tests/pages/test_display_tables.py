@@ -258,3 +258,14 @@ def test_compared_scores_are_named_and_have_their_spread():
     assert shown["recall of rare nodes at 0.5"].tolist() == ["0.200 ± 0.141", "0.500", "–"]
     assert shown["macro F1 at 0.5"].tolist() == ["–", "–", "0.250"]
     assert set(shown["average precision of rare nodes"]) == {"–"}
+
+
+def test_the_best_of_rare_nodes_is_that_of_the_highest_mean():
+    key = {"measure": "macro_average_precision", "nodes": "rare", "at": "none"}
+    runs = [("a", "x", 0.2), ("a", "x", 0.6), ("a", "y", 0.5), ("a", "y", 0.4), ("b", "x", np.nan)]
+    long = pd.DataFrame(
+        [{**key, "dataset": name, "variant": v, "score": score} for name, v, score in runs]
+    )
+    other = long.assign(measure="macro_recall", score=9.0)
+    assert tables.best_of_rare(pd.concat([long, other])) == {"a": "y"}
+    assert tables.best_of_rare(other) == {}

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,11 @@ class NamedHierarchy:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file says: edges, names, and all nodes, of which some may have no edge."""
+    """What a file says: edges, names, and nodes that may have no edge."""
 
     edges: list[tuple[str, str]]
     names: Mapping[str, str]
+    tops: Sequence[str] = ()
 
 
 def read_hierarchy(path: str | Path) -> Hierarchy:
@@ -57,9 +58,10 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
 def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
     """Read a hierarchy and the names of its nodes.
 
-    A CSV file has the columns `child,parent`; a JSON file is a list of pairs `[child, parent]`; of
-    an OBO file the `is_a` lines and the names of terms that are not obsolete are read. Where
-    several nodes have no parent, a node `root` is put above them.
+    A CSV file has the columns `child` and `parent`, whatever others there are; a child without a parent
+    is a node that stands at the top. A JSON file is a list of pairs `[child, parent]`; of an OBO file
+    the `is_a` lines and the names of terms that are not obsolete are read. Where several nodes have no
+    parent, a node `root` is put above them.
 
     Args:
         path: file in UTF-8 that ends in .csv, .json or .obo.
@@ -78,7 +80,7 @@ def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
         )
     try:
         found = _READERS[path.suffix.lower()](path, decoded(path, content))
-        edges = under_one_root(path, found.edges, found.names)
+        edges = under_one_root(path, found.edges, [*found.names, *found.tops])
     except FileFault as fault:
         raise EdgeListError(str(fault)) from None
     try:
@@ -117,29 +119,42 @@ def under_one_root(
 
 def _read_csv(path: Path, text: str) -> _Content:
     places: dict[tuple[str, str], str] = {}
+    tops: dict[str, str] = {}
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = next(rows, [])
-        if [name.strip().lower() for name in header] != ["child", "parent"]:
+        header = [name.strip().lower() for name in next(rows, [])]
+        if any(header.count(name) != 1 for name in ("child", "parent")):
             raise FileFault(
-                f"{path}, line 1: found {short(','.join(header))}, expected the header child,parent"
+                f"{path}, line 1: found {short(','.join(header))}, expected columns child and parent: "
+                "call them so; further columns are not looked at"
             )
+        columns = header.index("child"), header.index("parent")
         for row in rows:
-            if not row:
+            if not any(cell.strip() for cell in row):
                 continue
             place = f"line {rows.line_num}"
-            if len(row) != 2 or not all(name.strip() for name in row):
+            if len(row) != len(header) or not row[columns[0]].strip():
                 raise FileFault(
-                    f"{path}, {place}: found {short(','.join(row))}, expected two names, "
-                    "child,parent: leave out a root's own line, quote names with commas"
+                    f"{path}, {place}: found {short(','.join(row))}, expected {','.join(header)}, of which "
+                    "the parent alone may be empty, at the top: quote names with commas"
                 )
-            _add(path, place, row, places)
+            child, parent = (row[column] for column in columns)
+            if parent.strip():
+                _add(path, place, [child, parent], places)
+            else:
+                tops[child.strip()] = place
+        twice = [child for child, _ in places if child in tops]
+        if twice:
+            raise FileFault(
+                f"{path}, {tops[twice[0]]}: found {short(twice[0])} without a parent, expected one as in "
+                "its other line: remove one of the two"
+            )
     except csv.Error as error:
         raise FileFault(
             f'{path}, line {rows.line_num}: {error}; expected CSV: close each quote, write "" for '
             "one within a name"
         ) from None
-    return _Content(list(places), {})
+    return _Content(list(places), {}, list(tops))
 
 
 def _read_json(path: Path, text: str) -> _Content:
@@ -174,7 +189,7 @@ def _add(path: Path, place: str, pair: list[str], places: dict[tuple[str, str], 
     if child == parent:
         raise FileFault(
             f"{path}, {place}: found {short(child)} as its own parent, expected another node: "
-            "leave out a root's own line"
+            "leave its parent empty"
         )
     if (child, parent) in places:
         raise FileFault(

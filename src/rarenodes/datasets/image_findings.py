@@ -35,6 +35,7 @@ from rarenodes.datasets.sampling import Sampling
 from rarenodes.datasets.table_files import Table, read_table
 from rarenodes.datasets.table_labels import (
     check_all_there,
+    check_names,
     labels_of,
     rows_of_parts,
     unknown_column,
@@ -69,6 +70,7 @@ def inspect_images(options: ImagesOptions, root: Path, sampling: Sampling) -> Ta
         named = reading_noted(report, hierarchy_of_paths, examples, paths)
     if named is not None:
         note_shape(report, edges, named)
+        reading_noted(report, check_names, table, options, named, edges)
     files = None
     if table.has(options.image):
         files = reading_noted(report, image_paths, table, options, root)

@@ -183,7 +183,10 @@ def _mend(name: str, separator: str, named: NamedHierarchy, edges: Path) -> str:
         parts = labels_in(name, other)
         if other != separator and len(parts) > 1 and all(p in named.hierarchy.index for p in parts):
             return f"; its parts are nodes: set the option separator to {other!r}"
-    return nodes_meant(name, named) or f": correct it, or add the node to {edges}"
+    meant = nodes_meant(name, named)
+    if meant.endswith("?"):
+        return f"{meant} Else add the node to {edges}"
+    return meant or f": correct it, or add the node to {edges}"
 
 
 def note_reversed(

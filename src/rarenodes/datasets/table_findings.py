@@ -36,7 +36,13 @@ from rarenodes.datasets.table import (
     open_table,
 )
 from rarenodes.datasets.table_files import Table
-from rarenodes.datasets.table_labels import labels_in, labels_of, rows_of_parts, unknown_column
+from rarenodes.datasets.table_labels import (
+    check_names,
+    labels_in,
+    labels_of,
+    rows_of_parts,
+    unknown_column,
+)
 from rarenodes.datasets.text import merge_duplicates, words
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.settings import SettingsError
@@ -70,6 +76,8 @@ def inspect_table(options: TableOptions, root: Path, sampling: Sampling) -> Tabl
         named = reading_noted(report, hierarchy_of_paths, examples, paths)
     if named is not None:
         note_shape(report, edges, named)
+        if table is not None:
+            reading_noted(report, check_names, table, options, named, edges)
     if labels is not None and named is not None:
         _examples(report, table, options, labels, named, edges, sampling)
     return report

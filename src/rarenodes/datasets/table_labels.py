@@ -81,7 +81,7 @@ def read_labels(
     Raises:
         OSError: a file is missing or cannot be read.
         EdgeListError: the hierarchy cannot be read.
-        TableError: a row has no label, or one that is no node.
+        TableError: a row has no label, or one that is no node; or a node's name lists other nodes.
 
     """
     if options.hierarchy is None:
@@ -89,10 +89,28 @@ def read_labels(
         _check_labelled(table, options, labels, "a path")
         return labels, hierarchy_of_paths(table.path, (name for names in labels for name in names))
     named = read_named_hierarchy(root / options.hierarchy)
+    check_names(table, options, named, root / options.hierarchy)
     labels = labels_of(table, options)
     _check_labelled(table, options, labels, f"the root {named.hierarchy.roots[0]!r}")
     _check_labels(table, options, labels, named, root / options.hierarchy)
     return labels, named
+
+
+def check_names(table: Table, options: LabelOptions, named: NamedHierarchy, edges: Path) -> None:
+    """Refuse nodes whose names list others, as where two parents are written as labels are.
+
+    Raises:
+        TableError: there is one.
+
+    """
+    nodes = named.hierarchy.index
+    for name in [] if options.labels in table.lists else nodes:
+        parts = labels_in(name, options.separator)
+        if len(parts) > 1 and any(part in nodes for part in parts):
+            raise TableError(
+                f"{edges}: found the node {short(name)}, expected one name, since {options.separator!r} "
+                "stands between labels (option separator): write a line for each of several parents"
+            )
 
 
 def labels_of(table: Table, options: LabelOptions) -> list[list[str]]:
@@ -161,7 +179,10 @@ def nodes_meant(name: str, named: NamedHierarchy) -> str:
     if called:
         nodes = " or ".join(map(short, called[:3]))
         return f", expected the node itself, not what it is called: write {nodes}"
-    near = difflib.get_close_matches(name[:100], named.hierarchy.nodes[:20000], n=1, cutoff=0.5)
+    near = [node for node in named.hierarchy.nodes if node.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(
+        name[:100], named.hierarchy.nodes[:20000], n=1, cutoff=0.5
+    )
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

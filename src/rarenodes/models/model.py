@@ -82,7 +82,8 @@ class Model:
             inputs: texts, a matrix or a pandas table, as `predict` takes them.
 
         Returns:
-            `[examples, nodes]`, float32, in [0, 1]; column `i` is `hierarchy.nodes[i]`.
+            `[examples, nodes]`, float32, in [0, 1]; column `i` is `hierarchy.nodes[i]`. A root that is
+            alone has 1: every example belongs to it.
 
         """
         batches = [block for _, block in self._blocks(inputs_of(inputs, self.transformation))]
@@ -108,7 +109,7 @@ class Model:
                 columns that the model was fitted on; what was given when it was fitted.
             top: so many nodes, the most probable.
             confidence: the deepest nodes that reach this probability: those of whose children none
-                does.
+                does; the root, where nothing below it does.
             threshold: all nodes above thresholds tuned on validation data: one for all nodes
                 (`global`), one for each `depth`, or one for each `node`.
             leaves: with `top`, only nodes without children.
@@ -208,6 +209,13 @@ class Model:
     def _paths(self) -> list[str]:
         return paths(self.hierarchy, self.titles)
 
+    @cached_property
+    def _certain(self) -> np.ndarray:
+        """The root, where there is one alone: every example belongs to it, whatever networks say."""
+        roots = self.hierarchy.roots
+        alone = len(roots) == 1 and not self.evaluated[self.hierarchy.index[roots[0]]]
+        return np.array([self.hierarchy.index[root] for root in roots] if alone else [], dtype=int)
+
     @property
     def _nothing(self) -> np.ndarray:
         return np.empty((0, len(self.hierarchy)), dtype=np.float32)
@@ -233,6 +241,7 @@ class Model:
                 )
             done = start
             for block in self.predictor.predictions(features):
+                block[:, self._certain] = 1
                 yield done, block
                 done += len(block)
 

@@ -93,7 +93,7 @@ class Networks:
         cls, folder: Path, hierarchy: Hierarchy, description: dict[str, Any], mend: str
     ) -> "Networks":
         """Read what `save` wrote."""
-        ensemble = Ensemble.load(folder / "networks")
+        ensemble = Ensemble.load(folder / "networks", mend=mend)
         return cls(ensemble, hierarchy, int(description["dropout_seed"]))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.randomness import numpy_stream
-from rarenodes.scores.catalogue import NODE_SCORES, shown
+from rarenodes.scores.catalogue import NODE_SCORES, RARE_RANKING, shown
 from rarenodes.scores.metrics import RARITY_BINS, precision_recall_f1, rarity_bin
 from rarenodes.settings import Settings
 
@@ -122,6 +122,21 @@ def compared_scores(long: pd.DataFrame) -> pd.DataFrame:
         cells = [found.loc[key] if key in found.index else (np.nan, np.nan) for key in keys]
         table[score.label] = [mean_and_spread(*cell) for cell in cells]
     return table.rename(columns={"dataset": "data set"})
+
+
+def best_of_rare(long: pd.DataFrame) -> dict[str, str]:
+    """By data set, the variant of highest mean average precision of rare nodes, where there are any.
+
+    Args:
+        long: as for `compared_scores`.
+
+    """
+    ranking = long.set_index(["measure", "nodes", "at"]).sort_index()
+    if RARE_RANKING not in ranking.index:
+        return {}
+    runs = ranking.loc[[RARE_RANKING]].groupby(["dataset", "variant"], sort=False)["score"]
+    means = runs.mean().dropna()
+    return {name: of_one.idxmax()[1] for name, of_one in means.groupby(level=0, sort=False)}
 
 
 def findable(table: pd.DataFrame, found: Sequence[str]) -> tuple[pd.DataFrame, int]:

@@ -18,6 +18,8 @@ RARE = "rare"
 RARE_BINS = ("1–5", "6–10")
 
 Key = tuple[str, str, str]  # measure, nodes, at
+# By which the best variant for rare nodes is told.
+RARE_RANKING: Key = ("macro_average_precision", RARE, "none")
 Family = tuple[tuple[str, str], ...]
 
 # Who shows a score: the families of the comparison (Holm's correction is over all pairs of one score

@@ -15,16 +15,13 @@ from scipy import sparse
 from rarenodes.inference.verdict import judged
 from rarenodes.pages.tables import example_name, scores_by, seed_summary, write_table
 from rarenodes.scores import catalogue, metrics, reach
-from rarenodes.scores.catalogue import RARE, family
+from rarenodes.scores.catalogue import RARE, RARE_RANKING, family
 from rarenodes.scores.finds import NONE, finds
 from rarenodes.scores.run_tables import HALF
 from rarenodes.scores.unknown import unknown_in
 from rarenodes.stages.committee_members import what_members_add
 from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
-
-# By which the best variant for rare nodes is told.
-RARE_RANKING = ("macro_average_precision", RARE, "none")
 
 DIFFERENCE_COLUMNS = [
     "measure",

@@ -196,24 +196,29 @@ class Ensemble(nn.Module):
             write_checksums(folder, FILES)
 
     @classmethod
-    def load(cls, folder: Path, encoder: nn.Module | None = None) -> "Ensemble":
+    def load(cls, folder: Path, encoder: nn.Module | None = None, mend: str = MEND) -> "Ensemble":
         """Read what `save` wrote; the encoder, if there was one, is the caller's to build.
+
+        Args:
+            folder: of the files.
+            encoder: under the networks.
+            mend: what to do where they are damaged, for the message.
 
         Raises:
             UnreadableFile: a file is missing or damaged, or the two are not of the same ensemble.
 
         """
-        verify_checksums(folder, MEND)
-        description = read_json(folder / FILES[1], MEND)
-        with reading(folder / FILES[0], MEND):
+        verify_checksums(folder, mend)
+        description = read_json(folder / FILES[1], mend)
+        with reading(folder / FILES[0], mend):
             tensors = load_file(folder / FILES[0])
             constant = tensors.pop("output.constant", None)
-        with reading(folder / FILES[1], MEND):
+        with reading(folder / FILES[1], mend):
             streams = [torch.Generator() for _ in range(description["networks"])]
             output = Output(description["output"], constant)
             shape = Shape(**description["shape"])
             ensemble = cls(shape, streams, encoder, description["passes"], output)
-        with reading(folder / FILES[0], MEND):
+        with reading(folder / FILES[0], mend):
             expected = {name: value.shape for name, value in ensemble.state_dict().items()}
             if {name: value.shape for name, value in tensors.items()} != expected:
                 raise ValueError(f"it is not of the networks that {FILES[1]} describes")
