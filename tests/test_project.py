@@ -317,7 +317,7 @@ def test_the_audit_says_what_its_tables_say():
         0.255, abs=4e-3
     )
     ranking = pair[pair["at"] == "none"]["verdict"]
-    assert "no ranking score is clearly better" in said
+    assert "**No ranking score is clearly better**" in said
     assert "better" not in set(ranking)
     assert pair.loc[("macro_recall", "with_positives"), "verdict"] == "better"
     nodes = pd.read_parquet(folder / "scores" / "cellcycle_FUN" / "nodes.parquet")
