@@ -170,8 +170,8 @@ def test_the_opening_says_so_in_five_sentences(values):
     lines = render("audit_opening", values).splitlines()
     assert lines[0] == (
         "**From plain to full, macro recall at 0.5 goes** 0.020 → 0.080 (×4.0), of rare nodes "
-        "0.010 → 0.050 (×5.0) on one and 0.020 → 0.060 (×3.0), of rare nodes 0.010 → 0.050 (×5.0) "
-        "on two."
+        "0.010 → 0.050 (×5.0), which is clearly higher on one and 0.020 → 0.060 (×3.0), of rare nodes "
+        "0.010 → 0.050 (×5.0), which is clearly higher on two."
     )
     assert lines[1] == "The largest step is *training data* on both data sets."
     assert lines[2].endswith(

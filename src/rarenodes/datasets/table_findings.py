@@ -248,7 +248,7 @@ def _duplicates(
         report.add(
             "note",
             f"{table.path}: "
-            f"{counted(within, 'text says', 'texts say')} the same as another and become one",
+            f"{counted(within, 'text says', 'texts say')} the same as another and become one, with the labels of all",
         )
     elif within:
         split = "" if parts is not None else ", and a random split may put them on both sides"
