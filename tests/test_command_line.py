@@ -1,6 +1,8 @@
 """The command line: one clear line and a non-zero exit code on what a person can mend."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -273,3 +275,11 @@ def test_how_deep_predictions_reach_agrees_with_the_scores_of_nodes(trained):
     assert ends.to_numpy() == pytest.approx(
         reached.set_index(by).loc[ends.index, "to_the_end"].to_numpy(), abs=1e-5
     )
+
+
+def test_a_reader_who_has_read_enough_is_no_fault():
+    command = f"set -o pipefail; {sys.executable} -m rarenodes variants | head -1"
+    run = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stdout.startswith("| variant")
+    assert run.stderr == ""

@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=options.log)
     try:
         options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (SettingsError, StageFailed, TrainingError, ValueError, OSError, MemoryError) as error:
         print(f"error: {explained(error) or type(error).__name__}", file=sys.stderr)
         return 1

@@ -77,6 +77,15 @@ def test_columns_are_found_by_name_and_a_child_without_a_parent_is_at_the_top(tm
     assert said.edges == (("b", "a"),)
 
 
+def test_several_parents_stand_in_one_cell_or_in_lines(tmp_path):
+    lines = read_hierarchy(write(tmp_path, "h.csv", "child,parent\nc,a\nc,b\na,top\nb,top\n"))
+    cell = read_hierarchy(write(tmp_path, "h.csv", "child,parent\nc,a ;b;\na,top\nb,top\n"))
+    assert cell.edges == lines.edges
+    # A cell that has a line of its own is one name.
+    name = read_hierarchy(write(tmp_path, "h.csv", 'child,parent\nc,a; b\n"a; b",top\n'))
+    assert name.edges == (("a; b", "top"), ("c", "a; b"))
+
+
 def test_several_tops_get_a_root(tmp_path):
     hierarchy = read_hierarchy(write(tmp_path, "h.csv", "child,parent\nb,a\nd,c\n"))
     assert hierarchy.roots == ("root",)

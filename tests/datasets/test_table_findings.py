@@ -76,17 +76,15 @@ def test_names_are_near_whatever_their_case(found):
     assert "unknown node 'OWL', in 1 row; did you mean 'owl'?" in one(findings, "error", "'OWL'")
 
 
-def test_two_parents_written_as_labels_are_no_node(found):
-    findings = found(edges="child,parent\ndog,mammal; pet\nowl,bird\nmammal,animal\nbird,animal\n")
-    assert one(findings, "error", "mammal; pet") == (
-        "edges.csv: found the node 'mammal; pet', expected one name, since ';' stands between labels "
-        "(option separator): write a line for each of several parents"
+def test_a_name_that_lists_nodes_is_refused(found):
+    edges = "child,parent\ndog,mammal\nowl,bird\nmammal; bird,animal\nmammal,animal\nbird,animal\n"
+    assert one(found(edges=edges), "error", "mammal; bird") == (
+        "edges.csv: found the node 'mammal; bird', expected one name, since ';' stands between labels "
+        "(option separator): write a line for each"
     )
     # Where none of its parts is a node, it is a name like any other.
-    findings = found(
-        edges="child,parent\ndog,cats; dogs\nowl,bird\ncats; dogs,animal\nbird,animal\n"
-    )
-    assert not any("one name" in text for _, text in findings)
+    edges = "child,parent\ndog,cats; dogs\nowl,bird\ncats; dogs,animal\nbird,animal\n"
+    assert not any("one name" in text for _, text in found(edges=edges))
 
 
 def test_many_unknown_labels_are_counted(found):
@@ -232,8 +230,8 @@ def test_columns_that_look_like_texts(found):
 
 
 def test_names_in_two_places(found):
-    text = one(found(edges=EDGES + "owl,mammal\n"), "warning", "in two places")
-    assert "1 name stands in two places: 'owl' under 'bird', 'mammal'" in text
+    text = one(found(edges=EDGES + "owl,mammal\n"), "note", "several parents")
+    assert "1 node has several parents: 'owl' under 'bird', 'mammal': right, unless" in text
     one(found(edges=EDGES + "owl,mammal\n"), "note", "a DAG of 6 nodes and 6 edges, depth 2")
 
 

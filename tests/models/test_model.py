@@ -283,6 +283,12 @@ def test_saving_replaces_a_model_and_nothing_else(saved, tmp_path):
     with pytest.raises(FileExistsError, match="found something that is no model"):
         model.save(other)
     assert (other / "thesis.tex").exists()
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        FileExistsError, match=r"found 'thesis\.tex' beside a model, which would be lost"
+    ):
+        model.save(folder)
+    assert (folder / "thesis.tex").exists()
 
 
 def test_families_that_are_not_kept(texts):

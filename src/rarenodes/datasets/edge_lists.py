@@ -20,6 +20,8 @@ from rarenodes.datasets.obo import parse_obo
 from rarenodes.loss.hierarchy import Hierarchy
 
 ROOT = "root"
+# Between several parents in one cell.
+SEVERAL = ";"
 
 
 class EdgeListError(FileFault):
@@ -58,8 +60,8 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
 def read_named_hierarchy(path: str | Path) -> NamedHierarchy:
     """Read a hierarchy and the names of its nodes.
 
-    A CSV file has the columns `child` and `parent`, whatever others there are; a child without a parent
-    is a node that stands at the top. A JSON file is a list of pairs `[child, parent]`; of an OBO file
+    A CSV file has the columns `child` and `parent`, whatever others there are: a line for each parent, or
+    several as `a;b`; a child without a parent is a node that stands at the top. A JSON file is a list of pairs `[child, parent]`; of an OBO file
     the `is_a` lines and the names of terms that are not obsolete are read. Where several nodes have no
     parent, a node `root` is put above them.
 
@@ -118,8 +120,7 @@ def under_one_root(
 
 
 def _read_csv(path: Path, text: str) -> _Content:
-    places: dict[tuple[str, str], str] = {}
-    tops: dict[str, str] = {}
+    lines: list[tuple[str, str, str]] = []
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip().lower() for name in next(rows, [])]
@@ -138,22 +139,33 @@ def _read_csv(path: Path, text: str) -> _Content:
                     f"{path}, {place}: found {short(','.join(row))}, expected {','.join(header)}, of which "
                     "the parent alone may be empty, at the top: quote names with commas"
                 )
-            child, parent = (row[column] for column in columns)
-            if parent.strip():
-                _add(path, place, [child, parent], places)
-            else:
-                tops[child.strip()] = place
-        twice = [child for child, _ in places if child in tops]
-        if twice:
-            raise FileFault(
-                f"{path}, {tops[twice[0]]}: found {short(twice[0])} without a parent, expected one as in "
-                "its other line: remove one of the two"
-            )
+            lines.append((place, *(row[column].strip() for column in columns)))
     except csv.Error as error:
         raise FileFault(
             f'{path}, line {rows.line_num}: {error}; expected CSV: close each quote, write "" for '
             "one within a name"
         ) from None
+    return _edges_of(path, lines)
+
+
+def _edges_of(path: Path, lines: list[tuple[str, str, str]]) -> _Content:
+    """The edges of lines `(place, child, parents)`."""
+    children = {child for _, child, _ in lines}
+    places: dict[tuple[str, str], str] = {}
+    tops: dict[str, str] = {}
+    for place, child, cell in lines:
+        # A cell that is a child itself is a name, whatever it holds.
+        parents = [cell] if cell in children else [name.strip() for name in cell.split(SEVERAL)]
+        for parent in filter(None, parents):
+            _add(path, place, [child, parent], places)
+        if not any(parents):
+            tops[child] = place
+    twice = [child for child, _ in places if child in tops]
+    if twice:
+        raise FileFault(
+            f"{path}, {tops[twice[0]]}: found {short(twice[0])} without a parent, expected one as in "
+            "its other line: remove one of the two"
+        )
     return _Content(list(places), {}, list(tops))
 
 

@@ -98,10 +98,10 @@ def note_shape(report: TableReport, path: Path, named: NamedHierarchy) -> None:
         )
     elif several:
         report.add(
-            "warning",
-            f"{path}: {counted(len(several), 'name stands', 'names stand')} in two places: "
+            "note",
+            f"{path}: {counted(len(several), 'node has', 'nodes have')} several parents: "
             f"{'; '.join(several[:3])}"
-            f"{more(several, 3)}: give two things two names, or leave it if one has several parents",
+            f"{more(several, 3)}: right, unless one name is that of two things, which then need two",
         )
     called = defaultdict(list)
     for node in hierarchy.nodes:

@@ -97,7 +97,7 @@ def read_labels(
 
 
 def check_names(table: Table, options: LabelOptions, named: NamedHierarchy, edges: Path) -> None:
-    """Refuse nodes whose names list others, as where two parents are written as labels are.
+    """Refuse nodes whose names list others, which no label could name.
 
     Raises:
         TableError: there is one.
@@ -109,7 +109,7 @@ def check_names(table: Table, options: LabelOptions, named: NamedHierarchy, edge
         if len(parts) > 1 and any(part in nodes for part in parts):
             raise TableError(
                 f"{edges}: found the node {short(name)}, expected one name, since {options.separator!r} "
-                "stands between labels (option separator): write a line for each of several parents"
+                "stands between labels (option separator): write a line for each"
             )
 
 

@@ -90,8 +90,19 @@ def check_free(folder: Path) -> None:
 
     """
     if folder.is_dir() and (not any(folder.iterdir()) or (folder / "model.json").exists()):
-        return
-    if folder.exists():
+        known = {
+            *_ALWAYS,
+            CHECKSUMS,
+            *(name for kind in PREDICTORS.values() for name in kind.files),
+        }
+        known |= {f"{Path(name).parent}/{CHECKSUMS}" for name in known if "/" in name}
+        files = (path for path in folder.rglob("*") if not path.is_dir())
+        others = sorted({path.relative_to(folder).as_posix() for path in files} - known)
+        if others:
+            raise FileExistsError(
+                f"{folder}: found {others[0]!r} beside a model, which would be lost: name another folder"
+            )
+    elif folder.exists():
         raise FileExistsError(
             f"{folder}: found something that is no model, which would be lost: name another folder"
         )
