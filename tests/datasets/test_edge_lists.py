@@ -99,8 +99,8 @@ def test_several_tops_get_a_root(tmp_path):
         ("h.csv", "", "h.csv, line 1: found '', expected columns child and parent: call them so;"),
         (
             "h.csv",
-            "node,parent,x\n",
-            "h.csv, line 1: found 'node,parent,x', expected columns child",
+            "Node,parent,x\n",
+            "h.csv, line 1: found 'Node,parent,x', expected columns child",
         ),
         (
             "h.csv",

@@ -123,10 +123,11 @@ def _read_csv(path: Path, text: str) -> _Content:
     lines: list[tuple[str, str, str]] = []
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = [name.strip().lower() for name in next(rows, [])]
+        written = next(rows, [])
+        header = [name.strip().lower() for name in written]
         if any(header.count(name) != 1 for name in ("child", "parent")):
             raise FileFault(
-                f"{path}, line 1: found {short(','.join(header))}, expected columns child and parent: "
+                f"{path}, line 1: found {short(','.join(written))}, expected columns child and parent: "
                 "call them so; further columns are not looked at"
             )
         columns = header.index("child"), header.index("parent")
@@ -136,7 +137,7 @@ def _read_csv(path: Path, text: str) -> _Content:
             place = f"line {rows.line_num}"
             if len(row) != len(header) or not row[columns[0]].strip():
                 raise FileFault(
-                    f"{path}, {place}: found {short(','.join(row))}, expected {','.join(header)}, of which "
+                    f"{path}, {place}: found {short(','.join(row))}, expected {','.join(written)}, of which "
                     "the parent alone may be empty, at the top: quote names with commas"
                 )
             lines.append((place, *(row[column].strip() for column in columns)))
