@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit claims claims-tuning scale survey tuning images images-tuning images-all benchmark decay models test lint format bench pages site clean
+.PHONY: help install repro audit claims claims-large claims-tuning scale survey tuning images images-tuning images-all benchmark decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ audit: $(INSTALLED)  ## Rebuild the audit of the released code: three hours of a
 
 claims: $(INSTALLED)  ## Uncertainties, schedules and oversampling at equal budgets: three quarters of an hour
 	@cd studies/claims && $(WHOLE)
+
+claims-large: $(INSTALLED)  ## The same uncertainties with ensembles of ten: hours
+	@cd studies/claims_large && $(WHOLE)
 
 claims-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: half an hour
 	@cd studies/claims_tuning && $(WHOLE)
