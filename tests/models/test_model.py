@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from terminal import Terminal
 
 from rarenodes import Model
 from rarenodes.datasets import load_dataset
@@ -316,13 +317,6 @@ def test_memory_holds_one_batch(texts, saved, monkeypatch):
 def test_networks_predict_on_the_cpu_unless_asked(saved):
     model = Model.load(saved)
     assert model.predictor.ensemble.weights[0].device == torch.device("cpu")
-
-
-class Terminal(io.StringIO):
-    """Says that it is one."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def test_long_predictions_show_a_bar_in_a_terminal_alone(saved, monkeypatch):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from scipy import sparse
 from scipy.special import expit
 from strategies import hierarchies
+from terminal import Terminal
 
 from rarenodes.datasets import load_dataset
 from rarenodes.datasets.dataset import Dataset
@@ -232,10 +233,6 @@ def test_predicts_in_blocks(synthetic, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["flat", "conditional"])
 def test_a_long_fit_shows_a_bar_of_all_nodes_in_a_terminal(synthetic, kind, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     def written(where: io.StringIO, seconds: float) -> str:
         monkeypatch.setattr("rarenodes.training.linear.SECONDS_BEFORE_BAR", seconds)
         monkeypatch.setattr(sys, "stderr", where)
