@@ -83,6 +83,37 @@ def test_what_is_named_untuned_keeps_the_declared_settings(tmp_path, name):
     assert study.training("toy", "mcm").epochs == (7 if name == "weighted_binary" else 2)
 
 
+def four_networks(of: str):
+    def change(values):
+        values["variants"]["four"] = {
+            "about": "four networks", "budget_of": of, "training": {"members": 4}
+        }  # fmt: skip
+
+    return change
+
+
+def test_a_larger_ensemble_takes_the_budget_of_a_smaller_one(tmp_path):
+    study = study_with(tmp_path, budgets(), four_networks("mcm"))
+    four, two = (study.training("toy", v) for v in ("four", "mcm"))
+    assert (four.members, two.members) == (4, 2)
+    assert four.model_dump(exclude={"members"}) == two.model_dump(exclude={"members"})
+    stages = yaml.safe_load(pipeline_text(study))["stages"]
+    assert {"tuning/budgets.yaml": ["budgets"]} in stages["train"]["params"]
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ("mmc", r"variants\.four\.budget_of: unknown variant 'mmc'.*'mcm'"),
+        ("linear", r"variants\.four\.budget_of: expected a variant of the same family"),
+        ("four", r"variants\.four\.budget_of: expected .* a budget of its own, found 'four'"),
+    ],
+)
+def test_a_budget_is_taken_of_a_searched_variant_of_the_same_family(tmp_path, of, message):
+    with pytest.raises(SettingsError, match=message):
+        study_with(tmp_path, budgets(), four_networks(of))
+
+
 @pytest.mark.parametrize(
     ("chosen", "change", "message"),
     [

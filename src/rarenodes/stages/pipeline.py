@@ -195,9 +195,11 @@ def _params(study: Study, stage: Stage) -> list[Any]:
 def _budgets_key(study: Study, stage: Stage) -> str:
     """The budgets that a stage's results depend on: the items' own, where all items have some.
 
-    DVC refuses a key that is not there, so that one untuned item makes all depend on the whole.
+    DVC refuses a key that is not there, so that one item without a budget of its own makes all
+    depend on the whole.
     """
-    if study.parameters.untuned:
+    borrowed = any(variant.budget_of is not None for variant in study.variants.values())
+    if study.parameters.untuned or borrowed:
         return "budgets"
     return ".".join(["budgets", *(f"${{item.{item}}}" for item in stage.items)])
 

@@ -27,7 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # Training settings that one run does not depend on.
 NO_PART_OF_A_RUN = {"seeds", "keep_probabilities", "keep_ensembles"}
 # Settings of a variant that are for readers, looked at after the training, or merged into these.
-NO_PART_OF_A_LOSS = {"about", "source", "threshold", "training"}
+NO_PART_OF_A_LOSS = {"about", "source", "threshold", "budget_of", "training"}
 PACKAGES = ("torch", "numba", "numpy", "scipy", "pandas", "scikit-learn", "simple-icd-10-cm")
 
 
@@ -274,10 +274,11 @@ class Study:
         exempt = {dataset, variant} & set(self.parameters.untuned)
         if self._budgets is None or exempt or settings.committee is not None:
             return {}
-        found = self._budgets.budgets.get(dataset, {}).get(variant)
+        searched = settings.budget_of or variant
+        found = self._budgets.budgets.get(dataset, {}).get(searched)
         if found is None:
             raise SettingsError(
-                f"{self.budgets_file}: budgets.{dataset}.{variant}: missing, as no search was made: "
+                f"{self.budgets_file}: budgets.{dataset}.{searched}: missing, as no search was made: "
                 f"add it to the params.yaml beside that file and run `dvc repro` there, or name "
                 f"{dataset!r} or {variant!r} under `untuned` in {self.params_file}"
             )
@@ -486,6 +487,21 @@ class Study:
         order = members_first(settings, trained | combined, where)
         return trained | {name: combined[name] for name in order if name in combined}
 
+    def _check_budget_of(self, name: str) -> None:
+        known = self.variants | self.catalogue
+        settings = known[name]
+        if settings.budget_of is None:
+            return
+        where = f"{self.params_file}: variants.{name}.budget_of"
+        if settings.budget_of not in known:
+            raise unknown_name("variant", settings.budget_of, known, where)
+        searched = known[settings.budget_of]
+        if searched.family != settings.family or searched.budget_of is not None:
+            raise SettingsError(
+                f"{where}: expected a variant of the same family that has a budget of its own, found "
+                f"{settings.budget_of!r}"
+            )
+
     def _check_names(self) -> None:
         groups = {
             "datasets": self.parameters.datasets,
@@ -518,6 +534,8 @@ class Study:
                     f"{self.params_file}: audit.imputation: the networks of {variant!r} are needed: "
                     f"set variants.{variant}.training.keep_ensembles to true"
                 )
+        for name in self.variants | self.catalogue:
+            self._check_budget_of(name)
         for name, dataset in self.parameters.datasets.items():
             where = f"{self.params_file}: datasets.{name}"
             if dataset.source not in source_names():

@@ -256,6 +256,8 @@ class VariantSettings(Settings):
         neighbours: looked up instead of training anything; likewise.
         linear: logistic regressions instead of networks; likewise.
         committee: other variants' predictions, combined; nothing else is trained.
+        budget_of: the variant, of the same family, whose tuned budget it takes: for one that differs
+            in what a search does not look at, such as the number of members.
         training: training settings that differ from the study's for this variant.
 
     """
@@ -279,6 +281,7 @@ class VariantSettings(Settings):
     neighbours: NeighbourSettings | None = None
     linear: LinearSettings | None = None
     committee: CommitteeSettings | None = None
+    budget_of: str | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property
