@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit claims claims-large committees claims-tuning scale survey tuning images images-tuning images-all benchmark decay models test lint format bench pages site clean
+.PHONY: help install repro audit claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-all benchmark decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ claims-large: $(INSTALLED)  ## The same uncertainties with ensembles of ten: hou
 
 committees: $(INSTALLED)  ## Committees against more networks of one kind: a quarter of an hour
 	@cd studies/committees && $(WHOLE)
+
+repeat: $(INSTALLED)  ## The default study once more with another seed: a quarter of an hour
+	@cd studies/repeat && $(WHOLE)
 
 claims-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: half an hour
 	@cd studies/claims_tuning && $(WHOLE)
