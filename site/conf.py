@@ -83,6 +83,13 @@ def plain_bars(app, what, name, obj, options, lines: list[str]) -> None:
         lines[number] = "".join(parts)
 
 
+def plain_types(app, what, name, obj, options, signature: str | None, returns: str | None):
+    """A type without what checks its values, which is said in words where the value is described."""
+    checked = r"(?:~?typing\.)?Annotated\[([^,\[\]]+), (?:[^\[\]]|\[[^\[\]]*\])*\]"
+    return tuple(part and re.sub(checked, r"\1", part) for part in (signature, returns))
+
+
 def setup(app) -> None:
     """Connect what the build needs beside its settings."""
     app.connect("autodoc-process-docstring", plain_bars)
+    app.connect("autodoc-process-signature", plain_types)

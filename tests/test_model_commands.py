@@ -211,7 +211,8 @@ def test_an_example_of_which_nothing_more_is_known_belongs_to_the_root(own, tmp_
     texts = str(own / "new_texts.txt")
     command = ["predict", str(own / "model"), texts, "--confidence", "1", "--output", str(output)]
     assert main(command) == 0
-    assert "3 nodes for 3 examples\n" in capsys.readouterr().out
+    said = "3 nodes for 3 examples; of 3 nothing is known at that confidence but the top: --top 1 --leaves"
+    assert said in capsys.readouterr().out
     found = pd.read_csv(output)
     assert found[["node", "probability"]].to_numpy().tolist() == [["animal", 1.0]] * 3
 

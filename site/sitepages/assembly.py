@@ -157,6 +157,8 @@ class Site:
             short = data_rows(self.repository / table, MAX_ROWS) <= MAX_ROWS
             if short and (self.repository / shown).exists():
                 parts.append(self._read(shown))
+            else:
+                parts.append("Its rows are in the file alone.")
         self._write(folder / "index.md", "\n\n".join(parts) + "\n")
 
     def _library(self) -> None:

@@ -71,6 +71,7 @@ def package_page(library: Path, package: str) -> str:
             "```{eval-rst}",
             f".. automodule:: {module}",
             "   :members:",
+            "   :exclude-members: model_config",
             "   :member-order: bysource",
             "```",
             "",

@@ -20,6 +20,8 @@ COLUMNS = {
     "found": "an example that was found",
     "missed": "an example that was missed",
 }
+# Whole texts, of which a few lines are shown until somebody points at them.
+EXAMPLES = {"found", "missed"}
 ROUNDED = {"hits", "misses", "false_alarms", "taken_for_share"}
 
 INTRODUCTION = """\
@@ -68,4 +70,7 @@ def _cell(row: dict[str, str], column: str) -> str:
         value = f"{float(value):.2f}".rstrip("0").rstrip(".")
     title = f' title="{escape(row["node"])}"' if column == "name" else ""
     # A blank line or a fence in a text would end the block.
-    return f"<td{title}>{escape(' '.join(value.split())).replace('`', '&#96;')}</td>"
+    shown = escape(" ".join(value.split())).replace("`", "&#96;")
+    if column in EXAMPLES:
+        shown = f'<div class="clamped" tabindex="0">{shown}</div>'
+    return f"<td{title}>{shown}</td>"

@@ -313,7 +313,7 @@ _OF_RARITY = {
 def _predict(options: argparse.Namespace) -> None:
     from rarenodes.stages.fit import predict
 
-    predictions, examples, without = predict(
+    written = predict(
         options.model,
         options.file,
         options.output,
@@ -323,11 +323,19 @@ def _predict(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         leaves=options.leaves,
     )
-    nothing = f"; none for {without} of them" if without else ""
-    found = f"{predictions} nodes for {examples} examples{nothing}"
+    found = f"{written.nodes} nodes for {written.examples} examples"
+    lacking = written.without
+    if options.confidence is not None and written.at_top:
+        lacking = written.at_top
+        found += (
+            f"; of {lacking} nothing is known at that confidence but the top: "
+            "--top 1 --leaves names the likeliest leaf"
+        )
+    elif lacking:
+        found += f"; none for {lacking} of them"
     if options.output is not None:
         print(f"written: {options.output}, {found}")
-    elif without:
+    elif lacking:
         print(found, file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ from scipy import sparse
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.pages import tables
+from rarenodes.training.variants import VariantSettings
 
 
 def node_rows() -> pd.DataFrame:
@@ -123,6 +124,13 @@ def dataset() -> Dataset:
     )
 
 
+def test_settings_are_read_without_brackets():
+    variant = VariantSettings(about="a", weights={"mode": "binary"}, focal={"uncertainty": "gmu"})
+    shown = tables.settings_table(variant)["value"]
+    assert shown["weights"].startswith("mode binary, orientation paper")
+    assert not shown.str.contains(r"[\[{'\"]").any()
+
+
 def test_rarity_is_counted_in_the_training_part_and_the_root_left_out(dataset):
     table = tables.rarity_table(dataset)
     # In the validation part c has 12 positives, and none of the others has any.
@@ -133,7 +141,7 @@ def test_rarity_is_counted_in_the_training_part_and_the_root_left_out(dataset):
 
 def test_a_card_is_shown_with_no_entry_that_fills_pages(dataset):
     card = {"letters": "ab" * 1000, "source": "s" * tables.MOST_LETTERS}
-    shown = tables.card_table(replace(dataset, card=card))[""]
+    shown = tables.card_table(replace(dataset, card=card))["value"]
     assert shown["letters"] == "ab" * 50 + " … (2,000 letters in all)"
     assert shown["source"] == card["source"]
     assert shown["nodes"] == "4 (3 evaluated)"

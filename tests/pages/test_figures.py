@@ -4,10 +4,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
+from scipy import sparse
 
-from rarenodes.pages.plots import audit, comparison, evaluation, scale
+from rarenodes.datasets.dataset import Dataset
+from rarenodes.loss.hierarchy import Hierarchy
+from rarenodes.pages.plots import audit, comparison, data, evaluation, scale, training
 from rarenodes.pages.tables import NODE_SCORES
+from rarenodes.training.variants import VariantSettings
 
 mpl.use("Agg")
 
@@ -30,6 +35,60 @@ def by_group(group: str, found: float = 0.0) -> pd.DataFrame:
             spreads = {f"{score}_spread": 0.005 for score in NODE_SCORES}
             rows.append({group: name, "variant": variant, "nodes": nodes, **scores, **spreads})
     return pd.DataFrame(rows)
+
+
+def dataset_of(edges: list[tuple[str, str]], counts: dict[str, int]) -> Dataset:
+    """So many training examples end at each node."""
+    hierarchy = Hierarchy(edges)
+    ends = [hierarchy.index[node] for node, count in counts.items() for _ in range(count)]
+    targets = np.zeros((len(ends), len(hierarchy)), dtype=np.uint8)
+    targets[range(len(ends)), ends] = 1
+    nothing = np.array([], dtype=int)
+    return Dataset(
+        name="toy",
+        features=np.zeros((len(ends), 1), dtype=np.float32),
+        targets=sparse.csr_array(hierarchy.close(torch.from_numpy(targets)).numpy()),
+        hierarchy=hierarchy,
+        split={"train": np.arange(len(ends)), "valid": nothing, "test": nothing},
+        evaluated=np.array([node != "root" for node in hierarchy.nodes]),
+        card={},
+    )
+
+
+def test_an_outline_stands_each_node_right_of_the_one_above_it():
+    # `mid` is a child of the top, too: its depth is that of `left`, below which it is drawn.
+    edges = [
+        ("left", "root"),
+        ("right", "root"),
+        ("mid", "left"),
+        ("mid", "root"),
+        ("木", "mid"),
+    ]
+    figure = data.part_of_hierarchy(dataset_of(edges, {"mid": 2, "木": 1, "right": 3}))
+    (axes,) = figure.axes
+    places = {t.get_text().split()[0]: t.get_position() for t in axes.texts}
+    assert set(places) == {"root", "left", "right", "mid", "U+6728"}
+    steps = {name: x - places["root"][0] for name, (x, _) in places.items()}
+    expected = {"root": 0, "left": 1, "right": 1, "mid": 2, "U+6728": 3}
+    assert steps == pytest.approx(expected)
+    assert len({y for _, y in places.values()}) == len(places)
+
+
+def test_bins_narrower_than_their_labels_have_them_below_each_other():
+    counts = {"a": 60, "b": 20, "c": 8, **{f"n{i}": 1 for i in range(60)}}
+    figure = data.long_tail(dataset_of([(node, "root") for node in counts], counts))
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 4
+    assert not [1 for i, one in enumerate(boxes) for two in boxes[:i] if one.overlaps(two)]
+
+
+@pytest.mark.parametrize("family", ["forest", "neighbours", "linear"])
+def test_what_has_no_loss_says_so_in_place_of_weights(family):
+    kind = {"linear": {"kind": "flat"}}.get(family, {})
+    variant = VariantSettings(about="a model", **{family: kind})
+    figure = training.weights_by_rarity(dataset_of([("a", "root")], {"a": 1}), variant, ["train"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["This has no loss to weigh."]
 
 
 def test_every_score_is_drawn_in_the_row_that_names_it():

@@ -142,6 +142,33 @@ def test_a_table_by_itself_is_a_source(results):
     assert TABLE in path.read_text()
 
 
+def test_verdicts_are_held_against_those_of_another_study(tmp_path):
+    names = ["measure", "nodes", "at", "variant", "difference", "verdict"]
+
+    def leave(folder, rows):
+        table = pd.DataFrame(rows, columns=names).assign(dataset="hpo", baseline="mcm")
+        (tmp_path / folder).mkdir()
+        table.to_csv(tmp_path / folder / "differences.csv", index=False)
+        prose.write_values({"baseline": "mcm"}, tmp_path / folder)
+
+    recall, ranked = ("macro_recall", "rare", "half"), ("macro_average_precision", "rare", "none")
+    leave("there", [(*recall, "a", 0.1, "better"), (*ranked, "a", -0.2, "worse")])
+    leave("here", [(*ranked, "a", 0.3, "better"), (*recall, "a", 0.12, "better")])
+    path = readme(tmp_path, "<!-- from here and there: repeated -->\n<!-- end -->")
+    prose.refresh(path)
+    lines = path.read_text().splitlines()
+    assert lines[1] == (
+        "Of 2 comparisons 2 are clear there. Of these 1 are clear in the same direction here, 1 in the "
+        "other, and 0 are not clear; 0 are clear here alone."
+    )
+    assert "| clearly higher | 1 | 0 | 0 | 0 | 0 |" in lines
+    assert "| clearly lower | 1 | 0 | 0 | 0 | 0 |" in lines
+    assert lines[-2] == (
+        "| hpo | `a` | +0.100, clearly higher | +0.120, clearly higher | −0.200, clearly lower | "
+        "+0.300, clearly higher |"
+    )
+
+
 def test_published_figures_stand_beside_ours():
     rows = [("enron", "baseline", 0, 0.77), ("enron", "baseline_alone", 0, 0.75)]
     rows += [("enron", "baseline_alone", 1, 0.76), ("seq_FUN", "baseline", 0, 0.3)]

@@ -105,7 +105,7 @@ def scores_by_rarity(nodes: pd.DataFrame) -> list[dict[str, Any]]:
         nodes: a row per scored node, from `rarenodes.scores.run_tables.score_run`.
 
     Returns:
-        A row per rarity that occurs, rarest first: the keys of `BY_RARITY`, and `rarity`.
+        A row per rarity that occurs, rarest first, with the keys of `BY_RARITY`, and `rarity`.
 
     """
     rows = []

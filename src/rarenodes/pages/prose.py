@@ -8,7 +8,9 @@ nobody gave is an error. In a README or a notebook's prose a block between marke
     <!-- end -->
 
 says what the template `compare_opening` says of the results in `reports/compare`, a path relative
-to the file. A block may also stand within a line, around one number. Markers in code are not read.
+to the file. Results that are held against others are named together, `from reports/compare and
+../../reports/compare`: the template is given the values of the first, and those of all as
+`sources`. A block may also stand within a line, around one number. Markers in code are not read.
 """
 
 import json
@@ -35,7 +37,7 @@ MISSING = "–"
 # Settings and named values that a stage leaves beside its tables.
 VALUES = "values.json"
 
-_OPEN = re.compile(r"<!-- from (?P<source>\S+): (?P<name>[\w-]+) -->")
+_OPEN = re.compile(r"<!-- from (?P<sources>\S+(?: and \S+)*): (?P<name>[\w-]+) -->")
 _END = "<!-- end -->"
 _MARKER = re.compile(rf"{_OPEN.pattern}|{_END}")
 _CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -169,9 +171,9 @@ def _renewed(path: Path, where: str, text: str) -> tuple[str, list[str]]:
 
 
 def _content(path: Path, at: str, opened: re.Match, old: str) -> tuple[str, str]:
-    source = path.parent / opened["source"]
     try:
-        new = render(opened["name"], read_values(source))
+        values = [read_values(path.parent / name) for name in opened["sources"].split(" and ")]
+        new = render(opened["name"], {**values[0], "sources": values})
     except (SettingsError, TemplateError) as error:
         raise SettingsError(f"{at}: {error}") from None
     own_lines = "\n" in old or "\n" in new

@@ -207,7 +207,7 @@ def card_table(dataset: Dataset) -> pd.DataFrame:
         "labels an example": f"{labels:.1f} (ancestors included)",
     }
     card = {key.replace("_", " "): _shortened(str(value)) for key, value in dataset.card.items()}
-    return pd.DataFrame({"": {**size, **card}})
+    return pd.DataFrame({"value": {**size, **card}}).rename_axis("fact")
 
 
 def _shortened(text: str) -> str:
@@ -291,8 +291,17 @@ HEADINGS = ("about", "source", "training")
 def settings_table(*groups: Settings) -> pd.DataFrame:
     """Settings and their values, without those that are not used."""
     values = {k: v for group in groups for k, v in group.model_dump(exclude_none=True).items()}
-    shown = {key: str(value) for key, value in values.items() if key not in HEADINGS}
-    return pd.DataFrame({"value": shown})
+    shown = {key: _in_words(value) for key, value in values.items() if key not in HEADINGS}
+    return pd.DataFrame({"value": shown}).rename_axis("setting")
+
+
+def _in_words(value: object) -> str:
+    """A setting as it is read: `mode binary, floor 0.25`, `train, valid`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value))
+    return str(value)
 
 
 _POOLED = {

@@ -57,7 +57,7 @@ def precision_at(
 
     Args:
         best: `[examples, k]`, from `best_nodes`.
-        number: k.
+        number: how many, the `k`.
         targets: `[examples, nodes]`, sparse 0/1.
         among: `[nodes]`, nodes that count.
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +25,24 @@ from rarenodes.study.params import Study
 from rarenodes.training.loop import Streams
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was predicted: so many nodes for so many examples.
+
+    Attributes:
+        nodes: predicted, rows of the table.
+        examples: predicted for.
+        without: examples for which nothing was predicted.
+        at_top: predicted nodes that are roots, to which every example belongs.
+
+    """
+
+    nodes: int
+    examples: int
+    without: int
+    at_top: int
 
 
 def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> Model:
@@ -89,7 +108,7 @@ def _compare_with_prepared(study: Study, name: str, dataset: Dataset) -> None:
 
 def predict(
     folder: Path, file: Path, output: Path | None, column: str | None = None, **rule: Any
-) -> tuple[int, int, int]:
+) -> Written:
     """Write what a model predicts for the examples of a file as CSV.
 
     Args:
@@ -98,9 +117,6 @@ def predict(
         output: where the table goes; None: to the standard output.
         column: the column of texts, where it has another name than when the model was fitted.
         rule: `top`, `confidence`, `threshold` and `leaves`, as of `Model.predict`.
-
-    Returns:
-        How many predictions for how many examples, and for how many examples there is none.
 
     Raises:
         OSError: a file is missing, or cannot be read or written.
@@ -111,7 +127,7 @@ def predict(
     inputs = read_inputs(file, model.transformation, column)
     tables = model.predictions(inputs, **rule, progress=output is not None)
     first = next(tables)  # what is wrong with the rule shows before a file is written
-    predictions, examples = 0, 0
+    predictions, examples, at_top = 0, 0, 0
     with _opened(output) as target:
         writer = csv.writer(target, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -121,7 +137,8 @@ def predict(
             writer.writerows(zip(*columns, rounded, strict=True))
             predictions += len(table)
             examples += table["row"].nunique()
-    return predictions, len(inputs), len(inputs) - examples
+            at_top += int(table["node"].isin(model.hierarchy.roots).sum())
+    return Written(predictions, len(inputs), len(inputs) - examples, at_top)
 
 
 def _and_then(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

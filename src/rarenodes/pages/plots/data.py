@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.pages.plots.style import BLACK, BLUE, GREY, ORANGE, style
+from rarenodes.pages.plots.style import BLACK, BLUE, GREY, ORANGE, in_font, style
 from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
 
 
@@ -37,16 +37,23 @@ def long_tail(dataset: Dataset) -> Figure:
     with style():
         figure, axes = plt.subplots(figsize=(6.5, 3.2))
         axes.step(np.arange(1, len(counts) + 1), np.maximum(counts, 0.5), color=BLUE, where="mid")
-        for number, name in enumerate(RARITY_BINS):
+        # Labels of narrow bins stand below their neighbours'.
+        last_at = [np.inf] * 3
+        for name in RARITY_BINS:
             places = np.flatnonzero(np.asarray(bins) == name)
             if not len(places):
                 continue
             axes.axvline(places[0] + 0.5, color=GREY, linewidth=0.8, linestyle="--")
-            middle = (places[0] + places[-1]) / 2 + 1
+            # The bins at either end can be narrower than their labels.
+            middle = np.clip(
+                (places[0] + places[-1]) / 2 + 1, 0.06 * len(counts), 0.94 * len(counts)
+            )
+            free = [abs(middle - last) > 0.13 * len(counts) for last in last_at]
+            level = free.index(True) if any(free) else int(np.argmax(last_at))
+            last_at[level] = middle
             axes.text(
-                # The bins at either end can be narrower than their labels.
-                np.clip(middle, 0.05 * len(counts), 0.95 * len(counts)),
-                0.99 - 0.13 * (number % 2),
+                middle,
+                0.99 - 0.13 * level,
                 f"{name}\n{len(places)} nodes",
                 ha="center",
                 va="top",
@@ -69,19 +76,24 @@ def part_of_hierarchy(dataset: Dataset, most: int = 40) -> Figure:
     The branch is the largest one that has at most `most` nodes; of a DAG, each node is drawn once,
     below its first parent.
     """
-    hierarchy, counts = dataset.hierarchy, dataset.counts("train")
+    counts = dataset.counts("train")
     top = _branch(dataset, most)
-    rows = _indented(hierarchy, top)
-    first_depth = int(hierarchy.depth[top])
+    rows = _indented(dataset.hierarchy, top)
     with style():
         figure, axes = plt.subplots(figsize=(8, 0.22 * len(rows) + 0.8))
         place = {node: i for i, (node, _) in enumerate(rows)}
+        # Steps in this outline: a node may have a shorter way from the top through another parent.
+        level = {}
         for node, parent in rows:
-            x, y = int(hierarchy.depth[node]) - first_depth, -place[node]
+            level[node] = 0 if parent is None else level[parent] + 1
+        for node, parent in rows:
+            x, y = level[node], -place[node]
             if parent is not None:
-                x_parent = int(hierarchy.depth[parent]) - first_depth
                 axes.plot(
-                    [x_parent, x_parent, x], [-place[parent], y, y], color=GREY, linewidth=0.8
+                    [level[parent], level[parent], x],
+                    [-place[parent], y, y],
+                    color=GREY,
+                    linewidth=0.8,
                 )
             rare = counts[node] <= 10
             axes.plot(
@@ -98,13 +110,13 @@ def part_of_hierarchy(dataset: Dataset, most: int = 40) -> Figure:
             "hollow: at most 10 training positives; in brackets: training positives", fontsize=8.5
         )
         axes.axis("off")
-        axes.set_xlim(-0.3, max(int(hierarchy.depth[n]) for n, _ in rows) - first_depth + 1.6)
+        axes.set_xlim(-0.3, max(level.values()) + 1.6)
     return figure
 
 
 def _caption(dataset: Dataset, node: int, counts: np.ndarray) -> str:
     name = dataset.hierarchy.nodes[node]
-    title = name if dataset.titles is None else f"{name}  {dataset.titles[node]}"
+    title = in_font(name if dataset.titles is None else f"{name}  {dataset.titles[node]}")
     return f"{textwrap.shorten(title, 70, placeholder=' …')}  ({counts[node]})"
 
 

@@ -10,12 +10,15 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, style
+from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, broken, style
 from rarenodes.pages.tables import findable, left_out
 from rarenodes.scores.catalogue import NODE_SCORES
 
+# Panels side by side: more are too small to read on a page.
+_MOST_COLUMNS = 7
+_LEGEND = 1.6  # inches of an entry
 # What the levels between the reached and the deepest true node are called.
 _SHORT = {
     "0": "found to the end",
@@ -45,18 +48,25 @@ def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
     groups = list(dict.fromkeys(table[group]))
     scores = {score: label for score, label in NODE_SCORES.items() if table[score].notna().any()}
     place = {variant: i for i, variant in enumerate(variants)}
+    blocks = -(-len(groups) // _MOST_COLUMNS)
+    columns = -(-len(groups) // blocks)
+    unit = "training positives" if group == "rarity" else "steps deep"
     with style():
         figure, axes = plt.subplots(
-            len(scores),
-            len(groups),
-            figsize=(1.6 + 1.75 * len(groups), (0.6 + 0.17 * len(variants)) * len(scores)),
-            sharex="row",
+            len(scores) * blocks,
+            columns,
+            figsize=(1.6 + 1.75 * columns, (0.6 + 0.17 * len(variants)) * len(scores) * blocks),
             sharey=True,
             squeeze=False,
         )
-        for row, (score, label) in enumerate(scores.items()):
-            for column, name in enumerate(groups):
-                axis, part = axes[row, column], table[table[group] == name]
+        for line, (score, label) in enumerate(scores.items()):
+            panels = axes[line * blocks : (line + 1) * blocks].ravel()
+            for axis in panels[1:]:
+                axis.sharex(panels[0])
+            for axis in panels[len(groups) :]:
+                axis.set_axis_off()
+            for axis, name in zip(panels, groups, strict=False):
+                part = table[table[group] == name]
                 of_baseline = part.loc[part["variant"] == baseline, score]
                 axis.axvline(of_baseline.iloc[0], color=GREY, linewidth=1)
                 axis.errorbar(
@@ -69,12 +79,10 @@ def scores_by_group(table: pd.DataFrame, group: str, baseline: str) -> Figure:
                     elinewidth=1.2,
                 )
                 axis.grid(axis="y", visible=False)
-                if row == 0:
-                    unit = "training positives" if group == "rarity" else "steps deep"
+                if line == 0 or blocks > 1:
                     axis.set_title(f"{name} {unit}\n({part['nodes'].iloc[0]} nodes)")
-            axes[row, len(groups) // 2].set_xlabel(label)
-        axes[0, 0].set_yticks(range(len(variants)), variants)
-        axes[0, 0].invert_yaxis()
+            axes[(line + 1) * blocks - 1, columns // 2].set_xlabel(label)
+        name_rows(axes[0, 0], variants)
         if hidden:
             figure.supxlabel(left_out(hidden), fontsize=9)
     return figure
@@ -125,7 +133,8 @@ def levels_short(short: pd.DataFrame) -> Figure:
         for axis in axes[-1]:
             axis.set_xlabel("share of test examples")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(steps))
+        beside = max(1, int(figure.get_figwidth() / _LEGEND))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(steps), beside))
     return figure
 
 
@@ -233,8 +242,7 @@ def difference_forest(
         for axis, (key, label) in zip(axes[0], labels.items(), strict=True):
             draw_forest(axis, against.loc[[key]], variants)
             axis.set_title("\n".join(textwrap.wrap(label, 22)))
-        axes[0, 0].set_yticks(range(len(variants)), variants)
-        axes[0, 0].invert_yaxis()
+        name_rows(axes[0, 0], variants)
         figure.supxlabel(f"difference from {baseline}, with interval", fontsize=9)
     return figure
 
@@ -249,6 +257,13 @@ def draw_forest(axis: Axes, part: pd.DataFrame, variants: Sequence[str]) -> None
         axis.plot(row["difference"], y, "o", color=BLUE, markerfacecolor=BLUE if clear else "white")
     axis.grid(axis="y", visible=False)
     axis.margins(x=0.1)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4))
+
+
+def name_rows(axis: Axes, variants: Sequence[str]) -> None:
+    """Variants along the axis, the first at the top, with room for the dots of the first and the last."""
+    axis.set_yticks(range(len(variants)), variants)
+    axis.set_ylim(len(variants) - 0.5, -0.5)
 
 
 def _small_multiples(
@@ -268,7 +283,7 @@ def _small_multiples(
             if variant != baseline:
                 draw(axis, of_baseline, GREY, "--")
             draw(axis, table[table["variant"] == variant], BLUE, "-")
-            axis.set_title(variant)
+            axis.set_title(broken(variant, 20), fontsize=9)
         grid.set(**axes_settings)
         for axis in grid.axes.flat:
             axis.xaxis.set_minor_locator(NullLocator())

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.pages.plots.style import style
+from rarenodes.pages.plots.style import in_font, style
 from rarenodes.pages.tables import example_name, most_specific, shown_examples
 from rarenodes.scores.catalogue import RARE_BINS
 from rarenodes.scores.metrics import rarity_bin
@@ -71,10 +70,8 @@ def found_and_missed(dataset: Dataset, found: pd.DataFrame, variant: str, rows: 
 
 
 def printable(name: str) -> str:
-    """A name as figures can show it: letters that their font lacks by their code point, `U+6728`."""
-    known = get_font(findfont("DejaVu Sans"))
-    letters = [c if known.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in name]
-    text = "".join(letters)
+    """A name as a picture's caption can show it, see `rarenodes.pages.plots.style.in_font`."""
+    text = in_font(name)
     return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
 
 

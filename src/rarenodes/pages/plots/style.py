@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, told apart by colour-blind readers; everything also
 line style, so that figures read in black and white.
 """
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 BLACK, BLUE, VERMILION, ORANGE, GREY = "#000000", "#0072B2", "#D55E00", "#E69F00", "#8C8C8C"
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)))
+DASHES = ("-", "--", "-.", ":", (0, (9, 2, 1, 2, 1, 2)), (0, (2, 2)), (0, (1, 4)), (0, (10, 5)))
 
 _STYLE = {
     "axes.axisbelow": True,
@@ -63,6 +65,22 @@ def show(figure: Figure, stem: Path):
     width = round(figure.get_figwidth() * 100)
     save_figure(figure, stem)
     return Image(data=stem.with_suffix(".png").read_bytes(), width=min(width, 1000))
+
+
+def broken(name: str, width: int) -> str:
+    """A name in lines of at most so many letters where it has a blank or an underscore to break at."""
+    lines = [""]
+    for part in re.split(r"(?<=_)|(?<= )", name):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip(" ") for line in lines)
+
+
+def in_font(text: str) -> str:
+    """A text as figures can show it: letters that their font lacks by their code point, `U+6728`."""
+    known = get_font(findfont("DejaVu Sans"))
+    return "".join(c if known.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in text)
 
 
 def dashes_of(names: Sequence, name) -> str | tuple:

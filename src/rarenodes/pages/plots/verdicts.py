@@ -95,7 +95,7 @@ def _frame(axis: Axes, title: str, variants: list[str], labels: list[str], first
     axis.set_xlim(-0.5, len(labels) - 0.5)
     axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.set_yticks(range(len(variants)), variants)
-    names = ["\n".join(textwrap.wrap(label, 15)) for label in labels]
+    names = ["\n".join(textwrap.wrap(label, 13)) for label in labels]
     axis.set_xticks(range(len(labels)), names if first else [""] * len(labels), fontsize=8.5)
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.grid(visible=False)
