@@ -255,7 +255,9 @@ PROSE = [
     *("README.md", "CLAIMS.md"),
     *(
         f"studies/{name}/README.md"
-        for name in ("audit", "claims", "survey", "benchmark", "decay", "images_slice")
+        for name in (
+            *("audit", "claims", "committees", "survey", "benchmark", "decay", "images_slice"),
+        )
     ),
 ]
 
