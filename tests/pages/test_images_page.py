@@ -107,13 +107,19 @@ def test_a_panel_has_encoders_across_and_shares_upwards(gains):
     axes = figure.axes
     assert len(axes) == 2 * len(SCORES)
     first = axes[0]
-    assert first.get_title(loc="left") == "recall of rare nodes at 0.5"
+    assert first.get_title(loc="left") == "recall of rare nodes\nat 0.5"
     places = {t.get_text(): t.get_position() for t in axes[3].texts}
-    assert places["-5.0 −"] == (0, 1)  # λ = 0, all data: ranked worse
-    assert places["+5.0 +"] == (1, 1)
-    assert places["+0.0 ≈"] == (1, 0)
+    assert places["▼ −5.0"] == (0, 1)  # λ = 0, all data: ranked worse
+    assert places["▲ +5.0"] == (1, 1)
+    assert places["≈ 0.0"] == (1, 0)
     assert [label.get_text() for label in first.get_yticklabels()] == ["0.2", "1"]
-    assert texts(axes[5])[0] == "-5.0 −"  # of focal
+    assert texts(axes[5])[0] == "▼ −5.0"  # of focal
+
+
+def test_what_is_not_clear_has_no_colour(gains):
+    gains.loc[gains["verdict"] == "worse", "verdict"] = "unclear"
+    shades = gain_grid(gains, ["weighted"]).axes[3].images[0].get_array()
+    assert shades[1].tolist() == [0.0, pytest.approx(5.0)]
 
 
 def test_the_baselines_own_scores(gains):

@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 
 from rarenodes.pages.comparison import SPOKEN_OF, at_key
 from rarenodes.pages.images import SCORES
-from rarenodes.pages.plots.style import BLUE, VERMILION, dashes_of, style
+from rarenodes.pages.plots.style import BLUE, VERMILION, broken, dashes_of, style
+from rarenodes.pages.plots.verdicts import SIGNS
+from rarenodes.pages.prose import signed
 
+CLEAR = ("better", "worse")
+_WIDTH = 2.2  # inches of a panel
 _GAINS = LinearSegmentedColormap.from_list("gains", [VERMILION, "#ffffff", BLUE])
 
 
@@ -20,7 +24,7 @@ def gain_grid(gains: pd.DataFrame, variants: Sequence[str]) -> Figure:
     """Difference from the baseline, in points: a row of panels for each variant, a column for each score.
 
     Within a panel λ rises to the right and the share of the data upwards. The sign is the verdict's;
-    colours are on one scale in a column.
+    cells are coloured where the difference is clear, on one scale in a column.
 
     Args:
         gains: from `rarenodes.stages.images`.
@@ -31,7 +35,7 @@ def gain_grid(gains: pd.DataFrame, variants: Sequence[str]) -> Figure:
         figure, axes = plt.subplots(
             len(variants),
             len(SCORES),
-            figsize=(3 * len(SCORES), 1.6 * len(variants)),
+            figsize=(_WIDTH * len(SCORES), 0.5 + 1.3 * len(variants)),
             squeeze=False,
         )
         for column, (name, label) in zip(axes.T, SCORES.items(), strict=True):
@@ -40,21 +44,21 @@ def gain_grid(gains: pd.DataFrame, variants: Sequence[str]) -> Figure:
             largest = float(shown["difference"].abs().max()) if len(shown) else 0.0
             for axis, variant in zip(column, variants, strict=True):
                 _panel(axis, shown[shown["variant"] == variant], "difference", largest)
-            column[0].set_title(label)
+            column[0].set_title(broken(label, 20))
             column[-1].set_xlabel("λ")
         for row, variant in zip(axes, variants, strict=True):
-            row[0].set_ylabel(f"{variant}\nshare of data", fontsize=7)
+            row[0].set_ylabel(f"{broken(variant, 20)}\nshare of data", fontsize=8)
     return figure
 
 
 def baseline_grid(gains: pd.DataFrame) -> Figure:
     """What the baseline scores, in points, over the same axes: how good encoder and data are."""
     with style():
-        figure, axes = plt.subplots(1, len(SCORES), figsize=(3 * len(SCORES), 1.9))
+        figure, axes = plt.subplots(1, len(SCORES), figsize=(_WIDTH * len(SCORES), 1.9))
         for axis, (name, label) in zip(axes, SCORES.items(), strict=True):
             of_score = at_key(gains, SPOKEN_OF[name]).drop_duplicates(["blend", "share"])
             _panel(axis, of_score, "baseline_score", float(of_score["baseline_score"].max()))
-            axis.set(title=label, xlabel="λ")
+            axis.set(title=broken(label, 20), xlabel="λ")
         axes[0].set_ylabel("share of data")
     return figure
 
@@ -102,19 +106,22 @@ def by_rarity(table: pd.DataFrame, variant: str, baseline: str) -> Figure:
 def _panel(axis: Axes, table: pd.DataFrame, score: str, largest: float) -> None:
     blends, shares = sorted(table["blend"].unique()), sorted(table["share"].unique())
     values = np.full((len(shares), len(blends)), np.nan)
+    coloured = values.copy()
     for row in table.itertuples():
         at = shares.index(row.share), blends.index(row.blend)
         values[at] = 100 * getattr(row, score)
-        sign = f" {row.symbol}" if score == "difference" else ""
-        number = f"{values[at]:+.1f}" if score == "difference" else f"{values[at]:.1f}"
+        shown = f"{values[at]:.1f}"
+        if score == "difference":
+            shown = f"{SIGNS[row.verdict][0]} {signed(values[at], 1)}"
         if not np.isnan(values[at]):
-            dark = abs(values[at]) > 65 * largest
+            coloured[at] = values[at] if score != "difference" or row.verdict in CLEAR else 0.0
+            dark = abs(coloured[at]) > 65 * largest
             axis.text(
-                at[1], at[0], number + sign, ha="center", va="center", fontsize=7,
+                at[1], at[0], shown, ha="center", va="center", fontsize=8,
                 color="#ffffff" if dark else "#000000",
             )  # fmt: skip
     limit = 100 * largest or 1.0
-    axis.imshow(values, cmap=_GAINS, vmin=-limit, vmax=limit, origin="lower", aspect="auto")
+    axis.imshow(coloured, cmap=_GAINS, vmin=-limit, vmax=limit, origin="lower", aspect="auto")
     axis.set_xticks(range(len(blends)), [f"{blend:g}" for blend in blends])
     axis.set_yticks(range(len(shares)), [f"{share:g}" for share in shares])
     axis.grid(False)
