@@ -256,7 +256,8 @@ PROSE = [
     *(
         f"studies/{name}/README.md"
         for name in (
-            *("audit", "claims", "committees", "survey", "benchmark", "decay", "images_slice"),
+            *("audit", "claims", "committees", "repeat", "survey", "benchmark", "decay"),
+            "images_slice",
         )
     ),
 ]
