@@ -275,17 +275,21 @@ def test_prose_says_what_the_tables_say(name):
 def test_the_first_screen_says_what_the_tables_say():
     said = (REPOSITORY / "README.md").read_text()
     found, ranked = ("macro_recall", "half"), ("macro_average_precision", "none")
+    benchmark, decay, repeat = (
+        REPOSITORY / "studies" / name for name in ("benchmark", "decay", "repeat")
+    )
+    if rebuilt(REPOSITORY / "reports"):
+        pytest.skip("the tables here are not those committed, by which the sentences were written")
 
     def verdicts(folder: Path, variant: str, score: tuple[str, str]) -> list[str]:
         table = pd.read_csv(folder / "reports" / "compare" / "tables" / "differences.csv")
-        baseline = "baseline" if folder == benchmark else "mcm"
+        baseline = "baseline" if folder in (benchmark, decay) else "mcm"
         rows = (table["variant"] == variant) & (table["baseline"] == baseline)
         rows &= (
             (table["measure"] == score[0]) & (table["nodes"] == "rare") & (table["at"] == score[1])
         )
         return sorted(table[rows]["verdict"])
 
-    benchmark, repeat = (REPOSITORY / "studies" / name for name in ("benchmark", "repeat"))
     assert "clearly more of them at the threshold of 0.5 on all three, both times" in said
     assert (
         "clearly better on one and clearly worse on one, both times, and on the third worse or no "
@@ -307,7 +311,7 @@ def test_the_first_screen_says_what_the_tables_say():
     assert verdicts(benchmark, "text_binary", found).count("better") == 4
     assert verdicts(benchmark, "text_binary", ranked) == ["better"] + ["untestable"] * 4
     assert "where the plain loss without weight decay does so, too" in said
-    assert verdicts(REPOSITORY / "studies" / "decay", "baseline_no_decay", ranked) == [
+    assert verdicts(decay, "baseline_no_decay", ranked) == [
         "better",
         "untestable",
     ]
