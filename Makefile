@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak-tuning images-all benchmark decay models test lint format bench pages site clean
+.PHONY: help install repro audit claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ images: $(INSTALLED)  ## Images, little data: a slice in five minutes
 
 images-tuning: $(INSTALLED)  ## Search the budgets of that slice on validation data: a quarter of an hour
 	@cd studies/images_tuning && $(WHOLE)
+
+images-weak: $(INSTALLED)  ## Images with weak encoders: a quarter of an hour
+	@cd studies/images_weak && $(WHOLE)
 
 images-weak-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: three quarters of an hour
 	@cd studies/images_weak_tuning && $(WHOLE)
