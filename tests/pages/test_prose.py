@@ -152,21 +152,31 @@ def test_verdicts_are_held_against_those_of_another_study(tmp_path):
         prose.write_values({"baseline": "mcm"}, tmp_path / folder)
 
     recall, ranked = ("macro_recall", "rare", "half"), ("macro_average_precision", "rare", "none")
-    leave("there", [(*recall, "a", 0.1, "better"), (*ranked, "a", -0.2, "worse")])
-    leave("here", [(*ranked, "a", 0.3, "better"), (*recall, "a", 0.12, "better")])
+    f1 = ("macro_f1", "with_positives", "half")
+    there = [
+        (*recall, "a", 0.1, "better"),
+        (*ranked, "a", -0.2, "worse"),
+        (*f1, "a", 0.2, "better"),
+    ]
+    here = [(*ranked, "a", 0.3, "better"), (*f1, "a", 0.1, "same"), (*recall, "a", 0.12, "better")]
+    leave("there", there)
+    leave("here", here)
     path = readme(tmp_path, "<!-- from here and there: repeated -->\n<!-- end -->")
     prose.refresh(path)
     lines = path.read_text().splitlines()
     assert lines[1] == (
-        "Of 2 comparisons 2 are clear there. Of these 1 are clear in the same direction here, 1 in the "
-        "other, and 0 are not clear; 0 are clear here alone."
+        "Of 3 comparisons 3 are clear there. Of these 1 are clear in the same direction here, 1 in the "
+        "other, and 1 are not clear; 0 are clear here alone."
     )
-    assert "| clearly higher | 1 | 0 | 0 | 0 | 0 |" in lines
+    assert "| clearly higher | 1 | 0 | 1 | 0 | 0 |" in lines
     assert "| clearly lower | 1 | 0 | 0 | 0 | 0 |" in lines
     assert lines[-2] == (
+        "| hpo | `a` | `mcm` | macro F1 at 0.5 | +0.200, clearly higher | +0.100, practically the same |"
+    )
+    assert (
         "| hpo | `a` | +0.100, clearly higher | +0.120, clearly higher | −0.200, clearly lower | "
         "+0.300, clearly higher |"
-    )
+    ) in lines
 
 
 def test_published_figures_stand_beside_ours():
