@@ -292,8 +292,8 @@ def test_the_first_screen_says_what_the_tables_say():
 
     assert "clearly more of them at the threshold of 0.5 on all three, both times" in said
     assert (
-        "clearly better on one and clearly worse on one, both times, and on the third worse or no "
-        "different" in said
+        "clearly better on one and clearly worse on one, both times, and on the third clearly worse "
+        "once and not told apart once" in said
     )
     assert verdicts(REPOSITORY, "weighted_binary", ranked) == ["better", "worse", "worse"]
     assert verdicts(repeat, "weighted_binary", ranked) == ["better", "unclear", "worse"]
