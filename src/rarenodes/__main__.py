@@ -323,16 +323,15 @@ def _predict(options: argparse.Namespace) -> None:
         threshold=options.threshold,
         leaves=options.leaves,
     )
-    found = f"{written.nodes} nodes for {written.examples} examples"
-    lacking = written.without
+    lacking = ""
     if options.confidence is not None and written.at_top:
-        lacking = written.at_top
-        found += (
-            f"; of {lacking} nothing is known at that confidence but the top: "
+        lacking = (
+            f"; of {written.at_top} nothing is known at that confidence but the top: "
             "--top 1 --leaves names the likeliest leaf"
         )
-    elif lacking:
-        found += f"; none for {lacking} of them"
+    elif written.without:
+        lacking = f"; none for {written.without} of them"
+    found = f"{written.nodes} nodes for {written.examples} examples{lacking}"
     if options.output is not None:
         print(f"written: {options.output}, {found}")
     elif lacking:

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from rarenodes.inference.verdict import Rule
+from rarenodes.pages.comparison import CLEAR
 from rarenodes.pages.prose import MISSING, percent
 from rarenodes.pages.tables import mean_and_spread
-from rarenodes.scores.catalogue import RARE, Key
+from rarenodes.scores.catalogue import RARE, RARE_RANKING, Key
 
 RECALL: Key = ("macro_recall", "with_positives", "half")
 RARE_RECALL: Key = ("macro_recall", RARE, "half")
 RANKING: Key = ("macro_average_precision", "with_positives", "none")
-RARE_RANKING: Key = ("macro_average_precision", RARE, "none")
 
 # Scores of a table for readers, and what to call them there.
 AT_HALF: Mapping[Key, str] = {
@@ -38,7 +38,6 @@ RANKED: Mapping[Key, str] = {
     ("micro_average_precision", "all", "none"): "micro AU(PRC)",
 }
 
-CLEAR = ("better", "worse")
 # Names of rows that move a threshold, in the table `decomposition`.
 TUNED, ORACLE, BEYOND = "tuned threshold", "oracle threshold", "beyond the oracle"
 _BOUNDS = ("difference", "lower", "upper")

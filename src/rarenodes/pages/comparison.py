@@ -13,6 +13,7 @@ import pandas as pd
 from rarenodes.scores.catalogue import RARE, Key
 
 VERDICTS = ("better", "worse", "same", "unclear", "untestable")
+CLEAR = ("better", "worse")
 
 # Names of the scores that the prose speaks of.
 SPOKEN_OF: Mapping[str, Key] = {

@@ -31,6 +31,7 @@ from jinja2 import (
     UndefinedError,
 )
 
+from rarenodes.scores.catalogue import labels
 from rarenodes.settings import SettingsError, unknown_name
 
 MISSING = "–"
@@ -264,6 +265,11 @@ def pick(table: pd.DataFrame, column: str, **where: Any) -> Any:
     return table[column].iloc[0]
 
 
+def label(key: Sequence[str]) -> str:
+    """What readers call a compared score `(measure, nodes, at)`."""
+    return labels("compared")[tuple(key)]
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown, without its index; a dash where a value is missing."""
     return table.to_markdown(index=False, floatfmt=".4g", missingval=MISSING)
@@ -286,7 +292,7 @@ def _finite(value: Any) -> Any:
 
 @cache
 def _templates() -> Environment:
-    filters: list[Callable] = [score, signed, percent, factor, listed, pick, markdown]
+    filters: list[Callable] = [score, signed, percent, factor, listed, pick, label, markdown]
     environment = Environment(
         loader=PackageLoader("rarenodes.pages"),
         undefined=StrictUndefined,

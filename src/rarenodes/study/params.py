@@ -491,20 +491,20 @@ class Study:
         order = members_first(settings, trained | combined, where)
         return trained | {name: combined[name] for name in order if name in combined}
 
-    def _check_budget_of(self, name: str) -> None:
+    def _check_borrowed_budgets(self) -> None:
         known = self.variants | self.catalogue
-        settings = known[name]
-        if settings.budget_of is None:
-            return
-        where = f"{self.params_file}: variants.{name}.budget_of"
-        if settings.budget_of not in known:
-            raise unknown_name("variant", settings.budget_of, known, where)
-        searched = known[settings.budget_of]
-        if searched.family != settings.family or searched.budget_of is not None:
-            raise SettingsError(
-                f"{where}: expected a variant of the same family that has a budget of its own, found "
-                f"{settings.budget_of!r}"
-            )
+        for name, settings in known.items():
+            if settings.budget_of is None:
+                continue
+            where = f"{self.params_file}: variants.{name}.budget_of"
+            if settings.budget_of not in known:
+                raise unknown_name("variant", settings.budget_of, known, where)
+            searched = known[settings.budget_of]
+            if searched.family != settings.family or searched.budget_of is not None:
+                raise SettingsError(
+                    f"{where}: expected a variant of the same family that has a budget of its own, "
+                    f"found {settings.budget_of!r}"
+                )
 
     def _check_names(self) -> None:
         groups = {
@@ -538,8 +538,7 @@ class Study:
                     f"{self.params_file}: audit.imputation: the networks of {variant!r} are needed: "
                     f"set variants.{variant}.training.keep_ensembles to true"
                 )
-        for name in self.variants | self.catalogue:
-            self._check_budget_of(name)
+        self._check_borrowed_budgets()
         for name, dataset in self.parameters.datasets.items():
             where = f"{self.params_file}: datasets.{name}"
             if dataset.source not in source_names():

@@ -1,6 +1,5 @@
 """Variants on one data set: scores by rarity and depth, curves, thresholds, calibration."""
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib as mpl
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, broken, style
+from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, broken, entries_beside, style
 from rarenodes.pages.tables import findable, left_out
 from rarenodes.scores.catalogue import NODE_SCORES
 
@@ -133,8 +132,8 @@ def levels_short(short: pd.DataFrame) -> Figure:
         for axis in axes[-1]:
             axis.set_xlabel("share of test examples")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        beside = max(1, int(figure.get_figwidth() / _LEGEND))
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(steps), beside))
+        beside = entries_beside(figure, len(steps), _LEGEND)
+        figure.legend(handles, labels, loc="outside lower center", ncols=beside)
     return figure
 
 
@@ -241,7 +240,7 @@ def difference_forest(
         )
         for axis, (key, label) in zip(axes[0], labels.items(), strict=True):
             draw_forest(axis, against.loc[[key]], variants)
-            axis.set_title("\n".join(textwrap.wrap(label, 22)))
+            axis.set_title(broken(label, 22))
         name_rows(axes[0, 0], variants)
         figure.supxlabel(f"difference from {baseline}, with interval", fontsize=9)
     return figure

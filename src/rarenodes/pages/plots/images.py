@@ -9,13 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from rarenodes.pages.comparison import SPOKEN_OF, at_key
+from rarenodes.pages.comparison import CLEAR, SPOKEN_OF, at_key
 from rarenodes.pages.images import SCORES
 from rarenodes.pages.plots.style import BLUE, VERMILION, broken, dashes_of, style
 from rarenodes.pages.plots.verdicts import SIGNS
 from rarenodes.pages.prose import signed
 
-CLEAR = ("better", "worse")
 _WIDTH = 2.2  # inches of a panel
 _GAINS = LinearSegmentedColormap.from_list("gains", [VERMILION, "#ffffff", BLUE])
 
@@ -107,14 +106,15 @@ def _panel(axis: Axes, table: pd.DataFrame, score: str, largest: float) -> None:
     blends, shares = sorted(table["blend"].unique()), sorted(table["share"].unique())
     values = np.full((len(shares), len(blends)), np.nan)
     coloured = values.copy()
+    gain = score == "difference"
     for row in table.itertuples():
         at = shares.index(row.share), blends.index(row.blend)
         values[at] = 100 * getattr(row, score)
-        shown = f"{values[at]:.1f}"
-        if score == "difference":
-            shown = f"{SIGNS[row.verdict][0]} {signed(values[at], 1)}"
         if not np.isnan(values[at]):
-            coloured[at] = values[at] if score != "difference" or row.verdict in CLEAR else 0.0
+            shown = f"{values[at]:.1f}"
+            if gain:
+                shown = f"{SIGNS[row.verdict][0]} {signed(values[at], 1)}"
+            coloured[at] = 0.0 if gain and row.verdict not in CLEAR else values[at]
             dark = abs(coloured[at]) > 65 * largest
             axis.text(
                 at[1], at[0], shown, ha="center", va="center", fontsize=8,

@@ -67,6 +67,11 @@ def show(figure: Figure, stem: Path):
     return Image(data=stem.with_suffix(".png").read_bytes(), width=min(width, 1000))
 
 
+def entries_beside(figure: Figure, entries: int, inches: float) -> int:
+    """How many of a legend's entries, each so wide, stand side by side below a figure."""
+    return max(1, min(entries, int(figure.get_figwidth() / inches)))
+
+
 def broken(name: str, width: int) -> str:
     """A name in lines of at most so many letters where it has a blank or an underscore to break at."""
     lines = [""]

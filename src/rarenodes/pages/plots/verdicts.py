@@ -1,6 +1,5 @@
 """What differs, at a glance: a matrix of verdicts."""
 
-import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, style
+from rarenodes.pages.plots.style import BLACK, BLUE, GREY, VERMILION, broken, entries_beside, style
 from rarenodes.pages.prose import signed
 
 # Sign and words of a verdict. Signs differ, so that the matrix reads without colour.
@@ -85,7 +84,7 @@ def verdict_matrix(table: pd.DataFrame) -> Figure:
         figure.legend(
             handles=[_key(verdict) for verdict in shown],
             loc="outside lower center",
-            ncols=max(1, min(len(shown), int(figure.get_figwidth() / _LEGEND))),
+            ncols=entries_beside(figure, len(shown), _LEGEND),
             fontsize=8.5,
         )
     return figure
@@ -95,7 +94,7 @@ def _frame(axis: Axes, title: str, variants: list[str], labels: list[str], first
     axis.set_xlim(-0.5, len(labels) - 0.5)
     axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.set_yticks(range(len(variants)), variants)
-    names = ["\n".join(textwrap.wrap(label, 13)) for label in labels]
+    names = [broken(label, 13) for label in labels]
     axis.set_xticks(range(len(labels)), names if first else [""] * len(labels), fontsize=8.5)
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.grid(visible=False)
