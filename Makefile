@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark decay models test lint format bench pages site clean
+.PHONY: help install repro audit claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes-tuning decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -75,6 +75,9 @@ images-all: $(INSTALLED)  ## All encoders, shares of the data and variants: a da
 benchmark: $(INSTALLED)  ## The paper's claims on its own kind of data: hours; says how many first
 	@cd studies/benchmark && PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'dvc repro prepare; python -m rarenodes check'
 	@cd studies/benchmark && $(WHOLE)
+
+genes-tuning: $(INSTALLED)  ## Search the budgets of the gene sets on validation data: two hours of a core
+	@cd studies/genes_tuning && $(WHOLE)
 
 decay: $(INSTALLED)  ## The benchmark's largest set and one more, with and without weight decay: two hours
 	@cd studies/decay && $(WHOLE)
