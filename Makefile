@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes-tuning decay models test lint format bench pages site clean
+.PHONY: help install repro audit audit-repeat claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes-tuning decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ repro: $(INSTALLED)  ## Rebuild every result of the default study
 
 audit: $(INSTALLED)  ## Rebuild the audit of the released code: three hours of a core; needs the benchmark data
 	@cd studies/audit && $(WHOLE)
+
+audit-repeat: $(INSTALLED)  ## The audit once more with other seeds, without its batches of four: an hour and a half of a core
+	@cd studies/audit_repeat && $(WHOLE)
 
 claims: $(INSTALLED)  ## Uncertainties, schedules and oversampling at equal budgets: three quarters of an hour
 	@cd studies/claims && $(WHOLE)

@@ -122,7 +122,11 @@ def test_all_others_are_networks(name):
     ],
 )
 @pytest.mark.parametrize(
-    "more", [{"constraint": "prediction"}, {"mixture": 0.5}, {"weights": {"mode": "binary"}}]
+    "more",
+    [
+        *({"constraint": "prediction"}, {"mixture": 0.5}, {"weights": {"mode": "binary"}}),
+        {"hidden_neighbours": {}},
+    ],
 )
 def test_what_is_no_network_is_given_no_loss(family, called, more):
     with pytest.raises(ValueError, match=f"{called} has no loss: remove {next(iter(more))}"):
@@ -389,7 +393,7 @@ UNCONDITIONAL_PRIOR = ROOT_PRIOR - sum(
 # and divided by the three examples.
 BY_HAND = {
     # Six elements of ln 2. What else these do is not done in the loss.
-    **dict.fromkeys(["bce_posthoc", "mcm", "lp_ros", "hros_pd", "hros_pd_truncated"], 6),
+    **dict.fromkeys(["bce_posthoc", "mcm", "mcm_4", "lp_ros", "hros_pd", "hros_pd_truncated"], 6),
     **dict.fromkeys(["hros_pd_released", "replica_lp_ros", "replica_hros_pd"], 6),
     **dict.fromkeys(["ensemble_1", "ensemble_2", "ensemble_5", "ensemble_10", "ensemble_20"], 6),
     **dict.fromkeys(["mc_dropout", "threshold_dataset", "threshold_depth", "threshold_node"], 6),
@@ -410,6 +414,7 @@ BY_HAND = {
         [
             *("conditional", "conditional_ensemble_10", "conditional_unseen_constant"),
             *("conditional_unseen_constant_4", "conditional_unseen_constant_10"),
+            "neighbours_hidden",
         ],
         3 + 5,
     ),
@@ -820,7 +825,7 @@ def trains_as_mcm(entry: dict) -> bool:
     The tiny study has no nodes without training positives.
     """
     training = tiny(entry)["training"]
-    same = {"about", "source", "threshold", "training", "unseen"}
+    same = {"about", "source", "threshold", "training", "unseen", "budget_of"}
     return (
         set(entry) <= same
         and set(training) <= {"epochs", "members", "keep_ensembles"}

@@ -182,6 +182,11 @@ def check_family(name: str, variant: VariantSettings) -> None:
         SettingsError: it is of none of the families that are supported.
 
     """
+    if variant.hidden_neighbours is not None:
+        raise SettingsError(
+            f"{name}: found a variant that predicts by neighbours in a hidden layer, of which no "
+            "model is kept: choose a variant without hidden_neighbours"
+        )
     if variant.family not in PREDICTORS:
         raise SettingsError(
             f"{name}: found a variant of the family {variant.family!r}, but models are kept of "

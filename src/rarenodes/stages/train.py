@@ -23,6 +23,7 @@ from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results, name_rows_and_columns
 from rarenodes.training.encoders import network_inputs
 from rarenodes.training.forest import fit_forest
+from rarenodes.training.hidden_neighbours import HiddenNeighbours, fit_hidden_neighbours
 from rarenodes.training.linear import fit_linear
 from rarenodes.training.loop import (
     Streams,
@@ -133,6 +134,10 @@ def _train_networks(
     if training.keep_ensembles:
         trained.ensemble.save(folder / f"ensemble-{seed}")
     device = str(trained.ensemble.weights[0].device)
+    if settings.hidden_neighbours is not None:
+        given = (settings.hidden_neighbours, training.fit_on, training.encoder)
+        found = fit_hidden_neighbours(trained.ensemble, dataset, *given)
+        return Fitted(_by_neighbours(dataset, training, found)), trained.history
 
     def predict(part: str) -> Iterator[np.ndarray]:
         features = network_inputs(dataset, training.encoder, dataset.split[part]).to(device)
@@ -153,6 +158,18 @@ def _train_networks(
         )
 
     return Fitted(predict, computed if settings.sparse is not None else None), trained.history
+
+
+def _by_neighbours(
+    dataset: Dataset, training: TrainingSettings, found: HiddenNeighbours
+) -> Predict:
+    device = str(found.ensemble.weights[0].device)
+
+    def predict(part: str) -> Iterator[np.ndarray]:
+        inputs = network_inputs(dataset, training.encoder, dataset.split[part])
+        return found.predictions(inputs.to(device))
+
+    return predict
 
 
 def _trained_networks(

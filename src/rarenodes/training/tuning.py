@@ -32,6 +32,7 @@ from rarenodes.settings import Settings, read_settings
 from rarenodes.training.encoders import network_inputs
 from rarenodes.training.ensemble import Ensemble
 from rarenodes.training.forest import fit_forest
+from rarenodes.training.hidden_neighbours import fit_hidden_neighbours
 from rarenodes.training.linear import fit_linear
 from rarenodes.training.loop import (
     Budget,
@@ -318,14 +319,18 @@ def _train_network(
 ) -> list[dict[str, float | int]]:
     found = {epochs: dict.fromkeys(SCORES, float("nan")) for epochs in scored_at}
 
-    def score(epoch: int, ensemble: Ensemble) -> None:
-        if epoch not in found:
-            return
+    def predicted(ensemble: Ensemble) -> Float[np.ndarray, "examples nodes"]:
         device = str(ensemble.weights[0].device)
         features = network_inputs(dataset, budget.encoder, dataset.split["valid"]).to(device)
+        if variant.hidden_neighbours is not None:
+            given = (ensemble, dataset, variant.hidden_neighbours, FIT_ON, budget.encoder)
+            return np.concatenate(list(fit_hidden_neighbours(*given).predictions(features)))
         dropout = prediction_dropout(budget, streams, "valid", device)
-        predicted = ensemble.predict(features, dataset.hierarchy, dropout=dropout)
-        found[epoch] = validation.scores(predicted.cpu().numpy())
+        return ensemble.predict(features, dataset.hierarchy, dropout=dropout).cpu().numpy()
+
+    def score(epoch: int, ensemble: Ensemble) -> None:
+        if epoch in found:
+            found[epoch] = validation.scores(predicted(ensemble))
 
     try:
         loss = build_loss(variant, examples, FIT_ON)

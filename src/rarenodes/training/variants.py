@@ -256,6 +256,8 @@ class VariantSettings(Settings):
         neighbours: looked up instead of training anything; likewise.
         linear: logistic regressions instead of networks; likewise.
         committee: other variants' predictions, combined; nothing else is trained.
+        hidden_neighbours: the networks' outputs are not what is predicted, but the labels of the
+            nearest training examples in their last hidden layers.
         budget_of: the variant, of the same family, whose tuned budget it takes: for one that differs
             in what a search does not look at, such as the number of members.
         training: training settings that differ from the study's for this variant.
@@ -281,6 +283,7 @@ class VariantSettings(Settings):
     neighbours: NeighbourSettings | None = None
     linear: LinearSettings | None = None
     committee: CommitteeSettings | None = None
+    hidden_neighbours: NeighbourSettings | None = None
     budget_of: str | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -301,7 +304,7 @@ class VariantSettings(Settings):
             return self
         parts = {"loss", "weights", "focal", "shift", "balance"}
         parts |= {"constraint", "conditional_first", "sparse", "unseen", "mixture", "reduction"}
-        parts |= {"forest", "neighbours", "linear", "committee"} - {self.family}
+        parts |= {"forest", "neighbours", "linear", "committee", "hidden_neighbours"} - {self.family}
         # A committee trains nothing: its members say what they learn from.
         parts |= {"resampling"} if self.family == "committee" else set()
         fields = type(self).model_fields
