@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit audit-repeat claims claims-large committees repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes-tuning decay models test lint format bench pages site clean
+.PHONY: help install repro audit audit-repeat claims claims-large committees hidden hidden-tuning repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes genes-tuning decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,12 @@ committees: $(INSTALLED)  ## Committees against more networks of one kind: a qua
 repeat: $(INSTALLED)  ## The default study once more with another seed: a quarter of an hour
 	@cd studies/repeat && $(WHOLE)
 
+hidden-tuning: $(INSTALLED)  ## Search the budgets of neighbours in hidden layers: half an hour
+	@cd studies/hidden_tuning && $(WHOLE)
+
+hidden: $(INSTALLED)  ## Neighbours in hidden layers against the networks themselves: a quarter of an hour
+	@cd studies/hidden && $(WHOLE)
+
 claims-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: half an hour
 	@cd studies/claims_tuning && $(WHOLE)
 
@@ -79,7 +85,10 @@ benchmark: $(INSTALLED)  ## The paper's claims on its own kind of data: hours; s
 	@cd studies/benchmark && PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'dvc repro prepare; python -m rarenodes check'
 	@cd studies/benchmark && $(WHOLE)
 
-genes-tuning: $(INSTALLED)  ## Search the budgets of the gene sets on validation data: two hours of a core
+genes: $(INSTALLED)  ## The paper's claims on gene sets at equal budgets: an hour of a core for each set
+	@cd studies/genes && $(WHOLE)
+
+genes-tuning: $(INSTALLED)  ## Search the budgets of the gene sets on validation data: twenty minutes of a core for each set
 	@cd studies/genes_tuning && $(WHOLE)
 
 decay: $(INSTALLED)  ## The benchmark's largest set and one more, with and without weight decay: two hours
