@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit audit-repeat claims claims-large committees hidden hidden-tuning repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes genes-tuning decay models test lint format bench pages site clean
+.PHONY: help install repro audit audit-repeat claims claims-large committees hidden hidden-repeat hidden-tuning repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes genes-tuning decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ hidden-tuning: $(INSTALLED)  ## Search the budgets of neighbours in hidden layer
 
 hidden: $(INSTALLED)  ## Neighbours in hidden layers against the networks themselves: a quarter of an hour
 	@cd studies/hidden && $(WHOLE)
+
+hidden-repeat: $(INSTALLED)  ## The same with other splits, and ten networks: a quarter of an hour
+	@cd studies/hidden_repeat && $(WHOLE)
 
 claims-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: half an hour
 	@cd studies/claims_tuning && $(WHOLE)
