@@ -257,7 +257,7 @@ PROSE = [
         f"studies/{name}/README.md"
         for name in (
             *("audit", "claims", "committees", "repeat", "survey", "benchmark", "decay"),
-            *("images_slice", "images_weak", "genes", "hidden"),
+            *("images_slice", "images_weak", "genes", "hidden", "audit_repeat"),
         )
     ),
 ]

@@ -266,8 +266,8 @@ def pick(table: pd.DataFrame, column: str, **where: Any) -> Any:
 
 
 def label(key: Sequence[str]) -> str:
-    """What readers call a compared score `(measure, nodes, at)`."""
-    return labels("compared")[tuple(key)]
+    """What readers call a score `(measure, nodes, at)` that is compared, or audited."""
+    return {**labels("audited"), **labels("compared")}[tuple(key)]
 
 
 def markdown(table: pd.DataFrame) -> str:
