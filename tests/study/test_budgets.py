@@ -97,8 +97,9 @@ def test_a_larger_ensemble_takes_the_budget_of_a_smaller_one(tmp_path):
     four, two = (study.training("toy", v) for v in ("four", "mcm"))
     assert (four.members, two.members) == (4, 2)
     assert four.model_dump(exclude={"members"}) == two.model_dump(exclude={"members"})
+    # A further data set trains nothing again.
     stages = yaml.safe_load(pipeline_text(study))["stages"]
-    assert {"tuning/budgets.yaml": ["budgets"]} in stages["train"]["params"]
+    assert {"tuning/budgets.yaml": ["budgets.${item.dataset}"]} in stages["train"]["params"]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +165,16 @@ def test_the_pipeline_follows_the_items_own_budget(tmp_path):
     assert not [key for key in stages["prepare"]["params"] if "tuning/budgets.yaml" in key]
 
 
-def test_where_one_item_is_untuned_all_follow_the_whole(tmp_path):
+@pytest.mark.parametrize(
+    ("untuned", "key"),
+    [
+        (["mcm"], "budgets.${item.dataset}"),
+        (["toy"], "budgets"),
+        (["mcm", "linear", "weighted_binary"], "budgets"),
+    ],
+)
+def test_where_one_item_is_untuned_all_follow_what_is_there(tmp_path, untuned, key):
     """DVC refuses a key that is not there."""
-    study = study_with(tmp_path, budgets(), lambda values: values.update(untuned=["mcm"]))
+    study = study_with(tmp_path, budgets(), lambda values: values.update(untuned=untuned))
     stages = yaml.safe_load(pipeline_text(study))["stages"]
-    assert {"tuning/budgets.yaml": ["budgets"]} in stages["train"]["params"]
+    assert {"tuning/budgets.yaml": [key]} in stages["train"]["params"]

@@ -18,7 +18,9 @@ FEATURES = np.array([[1, 0], [0, 1], [3, 3.5], [-2, 1]], dtype=np.float32)
 DATASET = Dataset(
     name="by hand",
     features=FEATURES,
-    targets=sparse.csr_array(np.array([[1, 1, 0], [1, 0, 1], [1, 1, 1], [1, 0, 0]], dtype=np.uint8)),
+    targets=sparse.csr_array(
+        np.array([[1, 1, 0], [1, 0, 1], [1, 1, 1], [1, 0, 0]], dtype=np.uint8)
+    ),
     hierarchy=FORK,
     split={"train": np.array([0, 1]), "valid": np.array([2]), "test": np.array([3])},
     evaluated=np.ones(3, dtype=bool),
@@ -80,5 +82,5 @@ def test_networks_without_a_hidden_layer_of_their_own_are_refused(ensemble, foun
 
 def test_no_model_is_kept_of_them():
     variant = VariantSettings(about="by hand", hidden_neighbours=NEAREST)
-    with pytest.raises(SettingsError, match="^x: found a variant that predicts by neighbours"):
+    with pytest.raises(SettingsError, match=r"^x: found a variant that predicts by neighbours"):
         check_family("x", variant)

@@ -195,13 +195,17 @@ def _params(study: Study, stage: Stage) -> list[Any]:
 def _budgets_key(study: Study, stage: Stage) -> str:
     """The budgets that a stage's results depend on: the items' own, where all items have some.
 
-    DVC refuses a key that is not there, so that one item without a budget of its own makes all
-    depend on the whole.
+    DVC refuses a key that is not there: one variant without a budget of its own makes all depend on
+    their data set's, and one data set without budgets makes all depend on the whole.
     """
+    items, untuned = list(stage.items), set(study.parameters.untuned)
     borrowed = any(variant.budget_of is not None for variant in study.variants.values())
-    if study.parameters.untuned or borrowed:
-        return "budgets"
-    return ".".join(["budgets", *(f"${{item.{item}}}" for item in stage.items)])
+    if borrowed or untuned & set(study.variants):
+        items = [item for item in items if item != "variant"]
+    trained = {name for name, variant in study.variants.items() if variant.committee is None}
+    if untuned & set(study.parameters.datasets) or untuned >= trained:
+        items = []
+    return ".".join(["budgets", *(f"${{item.{item}}}" for item in items)])
 
 
 def _output(study: Study, stage: Stage, template: str, kept: Kept) -> dict[str, Any]:

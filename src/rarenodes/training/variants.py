@@ -304,7 +304,8 @@ class VariantSettings(Settings):
             return self
         parts = {"loss", "weights", "focal", "shift", "balance"}
         parts |= {"constraint", "conditional_first", "sparse", "unseen", "mixture", "reduction"}
-        parts |= {"forest", "neighbours", "linear", "committee", "hidden_neighbours"} - {self.family}
+        parts |= {"forest", "neighbours", "linear", "committee"} - {self.family}
+        parts.add("hidden_neighbours")
         # A committee trains nothing: its members say what they learn from.
         parts |= {"resampling"} if self.family == "committee" else set()
         fields = type(self).model_fields
