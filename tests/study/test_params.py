@@ -178,6 +178,7 @@ OTHER_VARIANT = {
     "forest": {},
     "neighbours": {},
     "linear": {},
+    "hidden_neighbours": {},
     "training": {"epochs": 99},
 }
 # Parts that mean something under another constraint alone.
