@@ -272,6 +272,15 @@ def test_prose_says_what_the_tables_say(name):
     assert prose.check(REPOSITORY / name) == []
 
 
+def verdicts_of(
+    folder: Path, variants: list[str], measure: str, nodes: str, at: str
+) -> pd.DataFrame:
+    """A study's verdicts on one score, a row for each of these variants, reference and data set."""
+    table = pd.read_csv(folder / "reports" / "compare" / "tables" / "differences.csv")
+    of_score = (table["measure"] == measure) & (table["nodes"] == nodes) & (table["at"] == at)
+    return table[of_score & table["variant"].isin(variants)]
+
+
 def test_the_first_screen_says_what_the_tables_say():
     said = (REPOSITORY / "README.md").read_text()
     found, ranked = ("macro_recall", "half"), ("macro_average_precision", "none")
@@ -282,13 +291,9 @@ def test_the_first_screen_says_what_the_tables_say():
         pytest.skip("the tables here are not those committed, by which the sentences were written")
 
     def verdicts(folder: Path, variant: str, score: tuple[str, str]) -> list[str]:
-        table = pd.read_csv(folder / "reports" / "compare" / "tables" / "differences.csv")
+        table = verdicts_of(folder, [variant], score[0], "rare", score[1])
         baseline = "baseline" if folder in (benchmark, decay) else "mcm"
-        rows = (table["variant"] == variant) & (table["baseline"] == baseline)
-        rows &= (
-            (table["measure"] == score[0]) & (table["nodes"] == "rare") & (table["at"] == score[1])
-        )
-        return sorted(table[rows]["verdict"])
+        return sorted(table[table["baseline"] == baseline]["verdict"])
 
     assert "clearly more of them at the threshold of 0.5 on all three, both times" in said
     assert (
@@ -371,21 +376,15 @@ def test_reproducibility_is_answered_question_by_question():
     assert all(row[2].strip() for row in rows)
 
 
-def verdicts_of(study: str, variants: list[str], measure: str, nodes: str, at: str) -> pd.DataFrame:
-    """A study's verdicts on one score, a row for each of these variants, reference and data set."""
-    path = REPOSITORY / "studies" / study / "reports" / "compare" / "tables" / "differences.csv"
-    table = pd.read_csv(path)
-    of_score = (table["measure"] == measure) & (table["nodes"] == nodes) & (table["at"] == at)
-    return table[of_score & table["variant"].isin(variants)]
-
-
 def test_the_claims_at_a_glance_say_what_the_tables_say():
     said = (REPOSITORY / "CLAIMS.md").read_text()
     of_paper = [
         *("text_classwise", "text_binary", "text_classwise_bbma", "text_binary_gmu"),
         *("text_binary_schedule", "code_classwise", "code_classwise_bbma"),
     ]
-    f1 = verdicts_of("benchmark", of_paper, "macro_f1", "with_positives", "half")
+    f1 = verdicts_of(
+        REPOSITORY / "studies" / "benchmark", of_paper, "macro_f1", "with_positives", "half"
+    )
     counted = f1[f1["baseline"] == "baseline"]["verdict"].value_counts()
     assert f"clearly higher in {counted['better']} of {counted.sum()} comparisons" in said
     assert f"clearly lower in {counted['worse']}; [tuned]" in said
@@ -398,16 +397,20 @@ def test_gene_sets_at_equal_budgets_say_what_the_tables_say():
     said = (REPOSITORY / "CLAIMS.md").read_text() + (REPOSITORY / "README.md").read_text()
     binary = ["weighted_binary", "weighted_binary_focal_gmu"]
     of_paper = [*binary, "released_focal_bbma"]
-    found = verdicts_of("genes", binary, "macro_recall", "rare", "half")
+    found = verdicts_of(REPOSITORY / "studies" / "genes", binary, "macro_recall", "rare", "half")
     assert (
         "[tuned](studies/genes/README.md), on two sets: clearly more found, ranking not told apart"
         in said
     )
     assert set(found[found["baseline"] == "mcm"]["verdict"]) == {"better"}
-    ranked = verdicts_of("genes", of_paper, "macro_average_precision", "rare", "none")
+    ranked = verdicts_of(
+        REPOSITORY / "studies" / "genes", of_paper, "macro_average_precision", "rare", "none"
+    )
     assert "none of the paper's three variants ranks them clearly better or worse" in said
     assert not {"better", "worse"} & set(ranked[ranked["baseline"] == "mcm"]["verdict"])
-    f1 = verdicts_of("genes", of_paper, "macro_f1", "with_positives", "half")
+    f1 = verdicts_of(
+        REPOSITORY / "studies" / "genes", of_paper, "macro_f1", "with_positives", "half"
+    )
     f1 = f1[f1["baseline"] == "mcm"]["verdict"]
     assert "clearly higher in 5 of 6 on two sets; thresholds could not be tuned" in said
     assert ((f1 == "better").sum(), len(f1)) == (5, 6)
@@ -418,7 +421,10 @@ def test_neighbours_in_the_hidden_layer_say_what_the_tables_say():
     score = ("macro_average_precision", "rare", "none")
 
     def verdicts(variant: str, reference: str) -> list[list[str]]:
-        tables = [verdicts_of(study, [variant], *score) for study in ("hidden", "hidden_repeat")]
+        tables = [
+            verdicts_of(REPOSITORY / "studies" / name, [variant], *score)
+            for name in ("hidden", "hidden_repeat")
+        ]
         return [table[table["baseline"] == reference]["verdict"].tolist() for table in tables]
 
     assert (

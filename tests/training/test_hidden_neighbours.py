@@ -35,14 +35,14 @@ def networks(layers: int = 1, count: int = 2, passes: int = 1, dropout: float = 
 
 
 def test_each_network_is_asked_in_its_own_hidden_layer():
-    # The first network swaps what is near: its hidden units see the second feature as the first.
+    # The first network sees examples as they are, the second their second feature alone.
     ensemble = networks(count=2)
     with torch.no_grad():
         for weight in ensemble.weights[:-1]:
             weight.zero_()
         ensemble.biases[0].zero_()
-        ensemble.weights[0][0, 0, 0] = ensemble.weights[0][0, 1, 1] = 1.0  # as they are
-        ensemble.weights[0][1, 1, 0] = 1.0  # the second feature alone
+        ensemble.weights[0][0, 0, 0] = ensemble.weights[0][0, 1, 1] = 1.0
+        ensemble.weights[0][1, 1, 0] = 1.0
         ensemble.biases[0][1, 0, 1] = 0.5  # and a unit that is always on
     found = fit_hidden_neighbours(ensemble, DATASET, NEAREST, ["train"])
     (batch,) = found.predictions(torch.tensor([[4.0, 0.5]]))
