@@ -17,9 +17,11 @@ BENCHES: dict[str, Callable[[argparse.Namespace], pd.DataFrame]] = {
     "memory": lambda options: loss.memory(),
     "steps": lambda options: step.steps(options.turns),
     "sparse": lambda options: sparse.sparse(),
+    "million": lambda options: sparse.million(),
     "napkinxc": lambda options: napkinxc.napkinxc(),
     "cellcycle": lambda options: training.cellcycle(),
     "icd10cm": lambda options: training.icd10cm(),
+    "icd10cm_sparse": lambda options: training.icd10cm_sparse(),
     "predictions": lambda options: prediction.predictions(),
 }
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.models.fitting import fit_model
+from rarenodes.models.run import Run
 from rarenodes.stages.prepare import load_source
 from rarenodes.study.params import Study
 from rarenodes.training.loop import Streams
@@ -84,7 +85,7 @@ def measure(model: Path, texts: Path, output: Path) -> dict[str, float]:
 def _fit(study: Study, dataset: Dataset, variant: str, folder: Path) -> None:
     budget = study.training(DATASET, variant).model_copy(update={"epochs": 1})
     streams = Streams(study.parameters.seed, DATASET, variant, 0)
-    fit_model(dataset, study.variant(variant), budget, streams).save(folder)
+    fit_model(dataset, Run(study.variant(variant), budget, streams)).save(folder)
 
 
 def _on_two_cores() -> None:

@@ -1,12 +1,15 @@
-"""Sparse conditional training and search on synthetic trees, at equal active nodes whatever the size.
+"""Sparse conditional training and search on synthetic hierarchies of up to a million nodes.
 
-Each size runs in a process of its own, so that its peak memory is all that it takes.
+On trees at about equal active nodes whatever the size; and on a tree and a DAG of a million nodes with as
+many examples as a catalogue may have. Each case runs in a process of its own, so that its peak memory is
+all that it takes.
 """
 
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +33,51 @@ SIZES = (5_000, 20_000, 100_000, 1_000_000)
 FAN_OUT = 10
 EXAMPLES, FEATURES, HIDDEN, BATCH = 20_000, 64, 256, 256
 EPOCHS = 3
-# Further examples that are searched, and the steps that dense training is timed for.
-SEARCHED, DENSE_STEPS = 2_000, 3
+# Steps that dense training is timed for.
+DENSE_STEPS = 3
 # More nodes than this are not trained densely.
 DENSE_UP_TO = 100_000
+# In a DAG one node in so many has a second parent.
+SECOND_PARENT = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained and searched.
+
+    Attributes:
+        nodes: of the hierarchy.
+        examples: trained on.
+        searched: further examples, for whose likeliest nodes is searched.
+        dag: whether some nodes have two parents.
+        threads: at once.
+
+    """
+
+    nodes: int
+    examples: int = EXAMPLES
+    searched: int = 2_000
+    dag: bool = False
+    threads: int = 1
+
+
+MILLION = tuple(Case(1_000_000, 200_000, 10_000, dag, 2) for dag in (False, True))
 
 
 def sparse(sizes: Sequence[int] = SIZES, examples: int = EXAMPLES) -> pd.DataFrame:
     """A row per number of nodes; dense training is timed for some steps and stated per epoch."""
+    return _measured([Case(nodes, examples) for nodes in sizes])
+
+
+def million(cases: Sequence[Case] = MILLION) -> pd.DataFrame:
+    """A row each for a tree and a DAG of a million nodes."""
+    return _measured(cases)
+
+
+def _measured(cases: Sequence[Case]) -> pd.DataFrame:
     rows = []
-    for nodes in sizes:
-        command = [sys.executable, "-m", "benches.sparse", str(nodes), str(examples)]
+    for case in cases:
+        command = [sys.executable, "-m", "benches.sparse", json.dumps(asdict(case))]
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
         )
@@ -48,11 +85,14 @@ def sparse(sizes: Sequence[int] = SIZES, examples: int = EXAMPLES) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def measure(nodes: int, examples: int) -> dict[str, float]:
-    """Seconds, peak memory and precision of one size."""
-    hierarchy = complete_tree(nodes)
+def measure(case: Case) -> dict[str, float]:
+    """Seconds, peak memory and precision of one case."""
+    torch.set_num_threads(case.threads)
+    nodes, examples = case.nodes, case.examples
+    hierarchy = (dag if case.dag else complete_tree)(nodes)
     rng = np.random.default_rng(0)
-    every = paths(nodes, rng.integers(1, nodes, examples + SEARCHED))
+    labels = rng.integers(1, nodes, examples + case.searched)
+    every = closed(hierarchy, labels) if case.dag else paths(nodes, labels)
     of_every = _features(every, rng)
     targets, features, unseen = every[:examples], of_every[:examples], of_every[examples:]
     active = active_nodes(targets, hierarchy)
@@ -73,12 +113,15 @@ def measure(nodes: int, examples: int) -> dict[str, float]:
     )
     peak = resident("VmHWM")  # before dense training
     return {
+        "hierarchy": "DAG" if case.dag else "tree",
         "nodes": nodes,
         "examples": examples,
+        "threads": case.threads,
         "active": len(active.nodes) / examples,
         "epoch_seconds": float(np.median(taken)),
         "us_per_active_node": 1e6 * float(np.median(taken)) / len(active.nodes),
-        "us_top_5": 1e6 * searching / SEARCHED,
+        "us_top_5": 1e6 * searching / case.searched,
+        "searched": case.searched,
         "precision_at_1": precision(found[0], every[examples:], 1),
         "precision_at_5": precision(found[0], every[examples:], 5),
         "peak_bytes": peak,
@@ -91,6 +134,30 @@ def measure(nodes: int, examples: int) -> dict[str, float]:
 def complete_tree(nodes: int) -> Hierarchy:
     """Every inner node has `FAN_OUT` children; node numbers are names, in the hierarchy's order."""
     return Hierarchy((f"{i:08}", f"{(i - 1) // FAN_OUT:08}") for i in range(1, nodes))
+
+
+def dag(nodes: int) -> Hierarchy:
+    """The complete tree, in which one node in `SECOND_PARENT` also has the node before its parent."""
+    tree = [(i, (i - 1) // FAN_OUT) for i in range(1, nodes)]
+    second = [(i, above - 1) for i, above in tree if above and i % SECOND_PARENT == 0]
+    return Hierarchy((f"{i:08}", f"{above:08}") for i, above in (*tree, *second))
+
+
+def closed(hierarchy: Hierarchy, labels: np.ndarray) -> matrices.csr_array:
+    """Closed targets `[examples, nodes]` of one label each, given by number, in any hierarchy."""
+    place = np.array(hierarchy.indices(f"{label:08}" for label in labels))
+    child, parent = hierarchy.edge_index.numpy().T
+    size = len(hierarchy)
+    above = matrices.csr_array((np.ones(len(child), np.int32), (child, parent)), (size, size))
+    ones = np.ones(len(labels), np.int32)
+    reached = matrices.csr_array((ones, (np.arange(len(labels)), place)), (len(labels), size))
+    every = reached
+    while reached.nnz:
+        reached = matrices.csr_array(reached @ above)
+        every = every + reached
+    return matrices.csr_array(
+        (np.ones(every.nnz, np.uint8), every.indices, every.indptr), every.shape
+    )
 
 
 def paths(nodes: int, labels: np.ndarray) -> matrices.csr_array:
@@ -142,5 +209,4 @@ def _dense_epoch(
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(measure(Case(**json.loads(sys.argv[1])))))

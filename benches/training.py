@@ -1,4 +1,4 @@
-"""Whole trainings: a yeast benchmark to its published score, and all of ICD-10-CM.
+"""Whole trainings: a yeast benchmark to its published score, and all of ICD-10-CM, dense and sparse.
 
 Each runs in a process of its own on two threads, so that its peak memory is all that it takes.
 """
@@ -12,16 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
-from benches.timing import resident
+from benches.timing import resident, seconds_of
+from rarenodes.datasets.dataset import Dataset
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.train import train as train_stage
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
+from rarenodes.training.loop import Streams
+from rarenodes.training.sparse_run import SparseRun
+from rarenodes.training.variants import build_loss
 
 REPOSITORY = Path(__file__).parents[1]
 SCALE = REPOSITORY / "studies" / "scale" / "params.yaml"
+# A variant of that study, and epochs beyond those after which validation data say that it is best.
+SPARSE, SPARSE_EPOCHS = "conditional_sparse", 12
 MCM = {"mcm": {"about": "C-HMCNN's max-constraint loss, unweighted"}}
 
 # The paper's network and number of epochs. Batch size and learning rate chosen on the validation part,
@@ -67,6 +74,22 @@ def icd10cm() -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def icd10cm_sparse(epochs: int = SPARSE_EPOCHS) -> pd.DataFrame:
+    """A row per epoch of sparse conditional training, one member, on data that were prepared before."""
+    with tempfile.TemporaryDirectory() as folder:
+        values = yaml.safe_load(SCALE.read_text())
+        values["training"] |= {"seeds": 1, "members": 1}
+        Path(folder, "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        of_study = [sys.executable, "-m", "rarenodes", "--params", f"{folder}/params.yaml"]
+        [name] = values["datasets"]
+        subprocess.run([*of_study, "prepare", name], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "benches.training", folder, str(epochs)]
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+        )
+    return pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+
+
 def _in_process(values: dict[str, Any]) -> pd.DataFrame:
     """A row per seed: `seconds` of training, `au_prc` on the test part, `peak_bytes`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -95,5 +118,38 @@ def _train(folder: Path) -> pd.DataFrame:
     )
 
 
+def _train_sparsely(folder: Path, epochs: int) -> pd.DataFrame:
+    """Seconds of each epoch and of its validation, what that says, and memory at its highest so far."""
+    study = Study(folder / "params.yaml")
+    [name] = study.parameters.datasets
+    budget = study.training(name, SPARSE)
+    torch.set_num_threads(budget.threads)
+    dataset = Dataset.load(study.prepared(name))
+    loss = build_loss(study.variant(SPARSE), dataset, budget.fit_on)
+    streams = Streams(study.parameters.seed, name, SPARSE, 0)
+    run = SparseRun.start(dataset, loss, budget.model_copy(update={"epochs": epochs}), streams)
+    rows = []
+    for epoch in range(epochs):
+        order = streams.order(dataset.split["train"], epoch)
+        seconds = seconds_of(lambda epoch=epoch, order=order: run.train_epoch(epoch, order))
+        found: dict[str, float] = {}
+        validating = seconds_of(lambda found=found: found.update(run.validate()))
+        rows.append(
+            {
+                "epoch": epoch + 1,
+                "hidden": budget.hidden,
+                "seconds": seconds,
+                "validation_seconds": validating,
+                **found,
+                "peak_bytes": resident("VmHWM"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 if __name__ == "__main__":
-    print(_train(Path(sys.argv[1])).to_json(orient="records"))
+    _folder, *_epochs = sys.argv[1:]
+    _table = (
+        _train_sparsely(Path(_folder), *map(int, _epochs)) if _epochs else _train(Path(_folder))
+    )
+    print(_table.to_json(orient="records"))

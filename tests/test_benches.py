@@ -1,16 +1,22 @@
 """The benches compare like with like, and their report says what its tables say."""
 
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
-from benches import loss, prediction, report, sparse, step
+from benches import loss, prediction, report, sparse, step, training
 from benches.loss import Case
 from benches.shapes import FUN, GO, chain, leveled, star
 from rarenodes.loss.best_first import Likeliest
+from rarenodes.stages.prepare import prepare
+from rarenodes.stages.train import train
+from rarenodes.study.params import Study
+from rarenodes.study.results import Results
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,46 @@ def test_labels_of_the_complete_tree_are_closed():
     assert hierarchy.is_coherent(torch.from_numpy(targets.toarray()))
 
 
+def test_labels_of_any_hierarchy_are_closed():
+    labels = np.array([25, 3, 11, 20])
+    tree = sparse.complete_tree(30)
+    expected = sparse.paths(30, labels).toarray()
+    np.testing.assert_array_equal(sparse.closed(tree, labels).toarray(), expected)
+    some = sparse.dag(30)
+    assert not some.is_tree
+    targets = sparse.closed(some, labels).toarray()
+    assert targets.max() == 1
+    assert some.is_coherent(torch.from_numpy(targets))
+    # 20 has parents 1 and 0, 25 has 2 and 1.
+    assert [row.sum() for row in targets] == [4, 2, 3, 3]
+
+
+def test_a_case_is_measured_in_a_process_of_its_own():
+    row = sparse.million([sparse.Case(200, 300, 20, dag=True, threads=2)]).iloc[0]
+    assert (row["hierarchy"], row["nodes"], row["examples"], row["threads"]) == ("DAG", 200, 300, 2)
+    assert row["us_per_active_node"] == pytest.approx(
+        1e6 * row["epoch_seconds"] / (row["active"] * 300)
+    )
+    assert 0 <= row["precision_at_5"] <= row["precision_at_1"] <= 1
+
+
+def test_epochs_of_sparse_training_are_those_of_the_study(tmp_path):
+    values = yaml.safe_load((Path(__file__).parent / "tiny" / "params.yaml").read_text())
+    of_scale = yaml.safe_load(training.SCALE.read_text())["variants"][training.SPARSE]
+    values["datasets"].pop("toy_limited")
+    values["variants"] = {training.SPARSE: of_scale, "mcm": {"about": "baseline"}}
+    values["evaluation"] = {"baseline": "mcm"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    study = Study(tmp_path / "params.yaml")
+    prepare(study, "toy", study.prepared("toy"))
+    epochs = of_scale["training"]["epochs"]
+    table = training._train_sparsely(tmp_path, epochs)
+    train(study, "toy", training.SPARSE, study.results("toy", training.SPARSE))
+    history = Results.load(study.results("toy", training.SPARSE)).history.query("seed == 0")
+    assert table["epoch"].tolist() == list(range(1, epochs + 1))
+    np.testing.assert_allclose(table["valid_active_bce"], history["valid_active_bce"], rtol=1e-6)
+
+
 def test_precision_counts_the_first_nodes_of_every_example():
     targets = sparse.paths(30, np.array([25, 3]))
     found = Likeliest(np.array([0, 2, 4]), np.array([2, 25, 4, 3], np.int32), np.zeros(4))
@@ -121,6 +167,28 @@ def tables() -> dict[str, pd.DataFrame]:
                 "dense_epoch_seconds": [1.5],
             }
         ),
+        "million": pd.DataFrame(
+            {
+                "hierarchy": ["tree", "DAG"],
+                "nodes": [1_000_000] * 2,
+                "examples": [200_000] * 2,
+                "threads": [2, 2],
+                "epoch_seconds": [90.0, 100.0],
+                "us_top_5": [1_500.0, 1_900.0],
+                "peak_bytes": [5e9, 6e9],
+            }
+        ),
+        "icd10cm_sparse": pd.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "hidden": [256] * 3,
+                "seconds": [2.0, 4.0, 3.0],
+                "validation_seconds": [1.0] * 3,
+                "valid_active_bce": [0.3, 0.2, 0.25],
+                "peak_bytes": [1e9, 1.2e9, 1.2e9],
+            }
+        ),
+        "napkinxc": pd.DataFrame({"way": ["a"], "training_seconds": [1.0]}),
         "cellcycle": pd.DataFrame(
             {"seed": [0, 1], "seconds": [9.0, 11.0], "au_prc": [0.251, 0.26]}
         ),
@@ -168,6 +236,12 @@ def test_aims_are_read_from_the_tables(tables):
     assert aims.filter(like="extra memory").item() == "≤ 1.25; plain BCE 1.25"
     assert aims.filter(like="cellcycle").item() == "0.251, 0.260 after 9.0 to 11.0 s"
     assert aims.filter(like="5 members").item() == "5.0 min an epoch, 5.0 GB"
+    assert (
+        aims.filter(like="at active nodes").item()
+        == "3.0 s an epoch (median of 3); best after 2, 8 s; 1.20 GB"
+    )
+    assert aims.filter(like="time an active node").item() == "+0%"
+    assert aims.filter(like="DAG of 1,000,000").item() == "100 s, 6.0 GB; 19.0 s"
     assert (
         aims.filter(like="predictions of 10,000 texts on 900 nodes, mcm").item()
         == "20.0 s, 30.0 s of processors; 0.50 GB, of 1,000 0.40 GB"

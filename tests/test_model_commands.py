@@ -89,6 +89,32 @@ def test_the_file_to_start_from_needs_no_other(tmp_path, capsys):
     assert f"fit texts {best} --output FOLDER" in table
 
 
+def test_a_committee_of_own_variants_is_scored_and_kept(tmp_path, capsys):
+    values = yaml.safe_load((EXAMPLES / "start.yaml").read_text())
+    catalogue = yaml.safe_load((REPOSITORY / "variants.yaml").read_text())["variants"]
+    for name in ("texts.csv", "animals_edges.csv"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    more = {name: catalogue[name] for name in ("neighbours_hidden", "committee_hidden")}
+    values["variants"] = values["variants"] | more
+    values["committees"] = ["committee_hidden"]
+    values["training"]["epochs"] = 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    assert call(tmp_path, "run", "--variants", "mcm", "committee_hidden") == 0
+    table = capsys.readouterr().out
+    assert "| texts      | committee_hidden |" in table
+    assert "linear_conditional" not in table
+    folder = tmp_path / "model"
+    assert call(tmp_path, "fit", "texts", "committee_hidden", "--output", str(folder)) == 0
+    dataset = Dataset.load(tmp_path / "processed" / "texts")
+    expected = Results.load(tmp_path / "combined" / "texts" / "committee_hidden").test[0]
+    found = Model.load(folder).probabilities([dataset.texts[i] for i in dataset.split["test"]])
+    np.testing.assert_allclose(found[:, dataset.evaluated], expected, rtol=1e-5)
+    values["training"]["keep_probabilities"] = False
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    assert call(tmp_path, "run") == 1
+    assert "committees need probabilities: set it to true" in capsys.readouterr().err
+
+
 def test_check_fails_on_what_will_fail(own, tmp_path, capsys):
     shutil.copytree(own, tmp_path / "study")
     path = tmp_path / "study" / "texts.csv"
@@ -251,8 +277,10 @@ def test_fit_says_that_a_model_was_replaced(own, tmp_path, capsys):
             ("predict", "model", "new_texts.txt", "--column", "no", "--top", "0"),
             "expected at least 1",
         ),
-        (("fit", "texts", "forest", "--output", "m"), "of 'network' and 'linear' alone"),
-        (("fit", "texts", "committee_equal", "--output", "m"), "of 'network' and 'linear' alone"),
+        (
+            ("run", "--variants", "committee_equal"),
+            "committees: 'committee_equal' is not named there",
+        ),
         (("fit", "text", "conditional", "--output", "m"), "did you mean 'texts'?"),
         (("fit", "texts", "conditional", "--output", "m", "--seed", "-1"), "expected 0 or more"),
         (("fit", "texts", "conditional", "--output", "."), "found something that is no model"),

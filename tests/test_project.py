@@ -435,3 +435,17 @@ def test_neighbours_in_the_hidden_layer_say_what_the_tables_say():
     assert "on the two others, with small gains that are clear of 0, once more" in said
     four = verdicts("committee_hidden", "conditional_unseen_constant_4")
     assert four == [["same", "same", "better"]] * 2
+
+
+@pytest.mark.parametrize("dataset", ["icd10cm_limited", "hpo", "attack"])
+@pytest.mark.parametrize("variant", ["conditional_unseen_constant", "linear_conditional"])
+def test_models_that_are_kept_score_as_the_first_runs_of_the_default_study(dataset, variant):
+    report = REPOSITORY / "studies" / "models" / "reports" / "models" / dataset / variant
+    lines = (report / "card.md").read_text(encoding="utf-8").splitlines()
+    (said,) = [line.split("|")[2] for line in lines if line.startswith("| average precision, mean")]
+    scores = pd.read_csv(REPOSITORY / "reports" / "scores.csv")
+    of_run = scores.query(
+        "dataset == @dataset and variant == @variant and seed == 0 and at == 'none' and "
+        "measure == 'macro_average_precision' and nodes == 'with_positives'"
+    )
+    assert said.strip() == f"{of_run['score'].item():.3f}"

@@ -12,9 +12,9 @@ import pandas as pd
 from rarenodes.datasets import source_names
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.folders import StageFailed, explained
-from rarenodes.models.predictors import PREDICTORS
 from rarenodes.pages.tables import best_of_rare, compared_scores, seed_summary, write_table
 from rarenodes.settings import SettingsError
+from rarenodes.stages.combine import trained_for
 from rarenodes.stages.pipeline import check_pipeline, stage_from_dvc, write_pipeline
 from rarenodes.stages.run import check_items, run_stage, run_without_notebook
 from rarenodes.stages.score import ScoreTables, score_variant
@@ -243,17 +243,19 @@ def _run_all(options: argparse.Namespace) -> None:
     for dataset in datasets:
         for variant in variants:
             check_items(study, {"dataset": dataset, "variant": variant})
+    to_train = trained_for(study, variants)
     for dataset in datasets:
         run_without_notebook(study, "prepare", {"dataset": dataset})
-        for variant in variants:
+        for variant in to_train:
             run_without_notebook(study, "train", {"dataset": dataset, "variant": variant})
+        if set(to_train) != set(variants):
+            run_without_notebook(study, "combine", {"dataset": dataset})
     scores, long = _scores(study, datasets, variants)
     print(compared_scores(long).to_markdown(index=False))
     for dataset, variant in best_of_rare(long).items():
         print(f"{dataset}: rare nodes are ranked best by {variant}")
-        if study.variant(variant).family in PREDICTORS:
-            command = f"python -m rarenodes --params {options.params} fit {dataset} {variant}"
-            print(f"to train it once more, and keep the model: {command} --output FOLDER")
+        command = f"python -m rarenodes --params {options.params} fit {dataset} {variant}"
+        print(f"to train it once more, and keep the model: {command} --output FOLDER")
     if options.table:
         write_table(scores, Path(options.table))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 from terminal import Terminal
 
 from rarenodes import Model
@@ -19,7 +20,10 @@ from rarenodes.models import files
 from rarenodes.models import model as module
 from rarenodes.models.fitting import fit_model, fit_predictor
 from rarenodes.models.inputs import read_inputs
+from rarenodes.models.predictors.committee import in_step
+from rarenodes.models.run import Run
 from rarenodes.settings import SettingsError
+from rarenodes.training.committee import combine, traces_in, weights_on_validation
 from rarenodes.training.loop import Budget, Streams
 from rarenodes.training.variants import VariantSettings
 
@@ -40,6 +44,18 @@ VARIANTS = {
     "constant": {"constraint": "conditional", "unseen": "constant"},
     "linear": {"linear": {"kind": "conditional"}},
     "flat": {"linear": {"kind": "flat"}},
+    "neighbours": {"neighbours": {"count": 5}},
+    "hidden": {"constraint": "conditional", "hidden_neighbours": {"count": 5}},
+    "forest": {"forest": {"trees": 5, "min_leaf": 1}},
+    "committee": {"committee": {"members": ["product", "neighbours", "linear"]}},
+    "by rarity": {"committee": {"members": ["hidden", "forest"], "weights": "rarity"}},
+    "nested": {
+        "committee": {
+            "members": ["committee", "hidden"],
+            "mean": "arithmetic",
+            "weights": "equal",
+        }
+    },
 }
 NEW = ["a puppy that barks", "hoots at night", "zebra", ""]
 
@@ -48,10 +64,16 @@ def dataset(options):
     return load_dataset("table", EXAMPLES, seed=1, options=options)
 
 
-def fitted(data, variant, **changes):
+def run_of(variant, name="test", **changes):
     settings = VariantSettings(about="a test", **variant)
     budget = BUDGET.model_copy(update=changes)
-    return fit_model(data, settings, budget, Streams(1, "animals", "test", 0))
+    members = [] if settings.committee is None else settings.committee.members
+    of_members = tuple(run_of(VARIANTS[member], member, **changes) for member in members)
+    return Run(settings, budget, Streams(1, "animals", name, 0), None, of_members)
+
+
+def fitted(data, variant, **changes):
+    return fit_model(data, run_of(variant, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +85,13 @@ def texts():
 def saved(texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "one"
     fitted(texts, VARIANTS["product"]).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nested(texts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "nested"
+    fitted(texts, VARIANTS["nested"]).save(folder)
     return folder
 
 
@@ -136,8 +165,7 @@ def test_predicted_paths_are_those_of_the_labels():
 
 
 def test_probabilities_are_those_of_the_training_run(texts, saved):
-    settings = VariantSettings(about="a test", **VARIANTS["product"])
-    predictor = fit_predictor(texts, settings, BUDGET, Streams(1, "animals", "test", 0))
+    predictor = fit_predictor(texts, run_of(VARIANTS["product"]))
     expected = with_root(texts, next(predictor.predictions(texts.features)))
     np.testing.assert_array_equal(Model.load(saved).probabilities(texts.texts), expected)
 
@@ -218,7 +246,7 @@ def test_card(texts, saved):
     assert f"{card['scores']['by_rarity'][0]['average_precision']:.3f}" in page
 
 
-@pytest.mark.parametrize("variant", ["maximum", "linear"])
+@pytest.mark.parametrize("variant", ["maximum", "linear", "nested"])
 def test_files_may_be_read_by_whoever_reads_new_files(texts, tmp_path, variant):
     fitted(texts, VARIANTS[variant]).save(tmp_path / "model")
     (tmp_path / "new").touch()
@@ -226,18 +254,35 @@ def test_files_may_be_read_by_whoever_reads_new_files(texts, tmp_path, variant):
     assert found == {(tmp_path / "new").stat().st_mode}
 
 
-def test_nothing_is_pickled(saved):
-    names = {path.suffix for path in saved.rglob("*") if path.is_file()}
-    assert names == {".json", ".md", ".safetensors", ""}
-    assert not [p for p in saved.rglob("*") if p.is_file() and p.read_bytes()[:1] == b"\x80"]
+def test_nothing_is_pickled(saved, nested):
+    for folder in (saved, nested):
+        found = [path for path in folder.rglob("*") if path.is_file()]
+        assert {path.suffix for path in found} == {".json", ".md", ".safetensors", ""}
+        for path in found:
+            if path.suffix == ".safetensors":
+                load_file(path)
+            else:
+                path.read_text(encoding="utf-8")
+
+
+IN_A_MEMBER = "members/committee/members/"
 
 
 @pytest.mark.parametrize(
-    "name", ["networks/ensemble.safetensors", "transformation.json", "card.md", "model.json"]
+    "name",
+    [
+        "networks/ensemble.safetensors",
+        "transformation.json",
+        "card.md",
+        "model.json",
+        "committee.safetensors",
+        "members/hidden/examples.safetensors",
+        f"{IN_A_MEMBER}linear/linear.safetensors",
+    ],
 )
-def test_a_damaged_model_is_refused(saved, tmp_path, name):
+def test_a_damaged_model_is_refused(saved, nested, tmp_path, name):
     folder = tmp_path / "model"
-    shutil.copytree(saved, folder)
+    shutil.copytree(saved if (saved / name).exists() else nested, folder)
     content = bytearray((folder / name).read_bytes())
     content[-3] ^= 1
     (folder / name).write_bytes(bytes(content))
@@ -284,6 +329,11 @@ def test_saving_replaces_a_model_and_nothing_else(saved, tmp_path):
     with pytest.raises(FileExistsError, match="found something that is no model"):
         model.save(other)
     assert (other / "thesis.tex").exists()
+    (folder / "members" / "thesis").mkdir(parents=True)
+    (folder / "members" / "thesis" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"found 'members/thesis/thesis\.tex' beside"):
+        model.save(folder)
+    shutil.rmtree(folder / "members")
     (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(
         FileExistsError, match=r"found 'thesis\.tex' beside a model, which would be lost"
@@ -292,9 +342,65 @@ def test_saving_replaces_a_model_and_nothing_else(saved, tmp_path):
     assert (folder / "thesis.tex").exists()
 
 
-def test_families_that_are_not_kept(texts):
-    with pytest.raises(SettingsError, match="of 'network' and 'linear' alone"):
-        fitted(texts, {"forest": {}})
+@pytest.mark.parametrize("name", ["committee", "by rarity", "nested"])
+def test_a_committee_is_the_mean_of_its_members(texts, name):
+    run = run_of(VARIANTS[name])
+    predictor = fit_predictor(texts, run)
+    settings, here = run.variant.committee, texts.evaluated
+    every = texts.features
+    of_members = [
+        np.concatenate(list(fit_predictor(texts, member).predictions(every)))
+        for member in run.members
+    ]
+    traces = traces_in(texts, [member.variant.family for member in run.members], settings.mean)
+    given = None if traces is None else traces[:, here]
+    valid = [p[texts.split["valid"]][:, here] for p in of_members]
+    weights = weights_on_validation(texts, settings, valid, given)
+    expected = combine(
+        [p[:, here] for p in of_members], weights, settings.mean, texts.hierarchy, here, given
+    )
+    found = np.concatenate(list(predictor.predictions(every)))
+    np.testing.assert_allclose(found[:, here], expected, rtol=1e-6)
+    assert texts.hierarchy.is_coherent(torch.from_numpy(found))
+    # A root that no score decides on is at least as probable as what is below it, and no certainty.
+    (root,) = texts.hierarchy.indices(texts.hierarchy.roots)
+    assert (found[:, root] >= found.max(axis=1)).all()
+
+
+def test_members_of_different_batches_go_in_step():
+    rows = np.arange(10, dtype=np.float32)[:, None]
+    streams = [iter(np.split(rows, cuts)) for cuts in ([4, 8], [3], [1, 2, 9])]
+    found = list(in_step(streams))
+    for some in found:
+        for other in some[1:]:
+            np.testing.assert_array_equal(some[0], other)
+    np.testing.assert_array_equal(np.concatenate([some[0] for some in found]), rows)
+    assert list(in_step([iter([]), iter([])])) == []
+
+
+def test_a_committee_needs_data_to_weigh_its_members_on(texts):
+    with pytest.raises(SettingsError, match=r"^animals test decides weights on validation data"):
+        fitted(texts, VARIANTS["committee"], fit_on=["train", "valid"])
+    equal = {"members": ["product", "linear"], "weights": "equal"}
+    model = fitted(texts, {"committee": equal}, fit_on=["train", "valid"])
+    assert model.thresholds == {}
+    assert [member["weight"] for member in model.card["members"]] == [0.5, 0.5]
+    alone = Run(VariantSettings(about="x", committee=equal), BUDGET, Streams(1, "animals", "x", 0))
+    with pytest.raises(SettingsError, match=r"a committee's members are variants"):
+        fit_predictor(texts, alone)
+
+
+def test_a_card_says_what_a_model_is_made_of_and_holds(texts, nested):
+    card = json.loads((nested / "card.json").read_text())
+    assert [member["variant"] for member in card["members"]] == ["committee", "hidden"]
+    inner = card["members"][0]["members"]
+    assert [member["family"] for member in inner] == ["network", "neighbours", "linear"]
+    assert sum(member["weight"] for member in inner) == pytest.approx(1)
+    page = (nested / "card.md").read_text()
+    assert f"It holds the {len(texts.split['train'])} examples it was fitted on" in page
+    assert "    - `neighbours` (a test), which counts" in page
+    plain = json.loads(json.dumps(fitted(texts, VARIANTS["forest"]).card))
+    assert not [limit for limit in plain["limits"] if "It holds" in limit]
 
 
 def test_memory_holds_one_batch(texts, saved, monkeypatch):

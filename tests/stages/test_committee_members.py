@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
+from rarenodes.models.model import Model
 from rarenodes.scores.metrics import average_precision
 from rarenodes.stages.combine import combine, mean_without
 from rarenodes.stages.committee_members import COLUMNS, what_members_add
+from rarenodes.stages.fit import fit
 from rarenodes.stages.material import Material
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.score import score
@@ -70,6 +72,17 @@ def test_without_one_of_two_the_other_ranks_alone(study, material, committee, le
         np.testing.assert_allclose(
             average_precision(probabilities, material.targets), expected, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("committee", ["pair", "by_rarity"])
+def test_a_model_that_is_kept_is_that_run_of_the_study(study, material, committee, seed, tmp_path):
+    model = fit(study, NAME, committee, tmp_path / "model", seed)
+    rows = material.dataset.split["test"]
+    expected = Results.load(study.results(NAME, committee)).test[seed]
+    for kept in (model, Model.load(tmp_path / "model")):
+        found = kept.probabilities(material.dataset.features[rows])
+        np.testing.assert_array_equal(found[:, material.dataset.evaluated], expected)
 
 
 def test_the_table_says_what_the_predictions_say(study, material):

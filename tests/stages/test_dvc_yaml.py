@@ -161,11 +161,15 @@ def test_stages_that_read_a_source_depend_on_its_files(tmp_path):
     assert [*stages["model"]["outs"][0]] == ["models/${item.dataset}/${item.variant}"]
 
 
-def test_a_study_that_keeps_models_has_only_variants_of_which_they_are_kept(study):
-    variants = {"mcm": {"about": ""}, "trees": {"about": "", "forest": {}}}
+def test_committees_of_a_pipeline_are_defined_in_its_catalogue(study):
+    both = {"about": "", "committee": {"members": ["mcm", "trees"]}}
+    variants = {"mcm": {"about": ""}, "trees": {"about": "", "forest": {}}, "both": both}
     values = {"baseline": "mcm"}
-    asked = changed(study, stages=["model"], variants=variants, evaluation=values)
-    with pytest.raises(SettingsError, match=r"stages: model: trees: found .* 'forest', but models"):
+    asked = changed(study, committees=["both"], variants=variants, evaluation=values)
+    assert list(asked.variants) == ["mcm", "trees", "both"]
+    with pytest.raises(
+        SettingsError, match=r"committees: a pipeline's are defined in its catalogue"
+    ):
         pipeline_text(asked)
 
 

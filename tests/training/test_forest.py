@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from rarenodes.datasets import load_dataset
 from rarenodes.scores.metrics import micro_average_precision
-from rarenodes.training.forest import ForestSettings, fit_forest
+from rarenodes.training.forest import ForestSettings, fit_forest, grow
 
 SMALL = ForestSettings(trees=10, min_leaf=2, max_features=0.5)
 
@@ -28,16 +28,25 @@ def test_predictions_are_coherent_probabilities_of_all_nodes(dataset):
     assert dataset.hierarchy.is_coherent(torch.from_numpy(predicted))
 
 
-def test_leaves_predict_as_those_of_scikit_learn(dataset):
-    forest = fit_forest(dataset, SMALL, ["train"], 0)
-    expected = forest.trees.predict(dataset.features)
+def grown(dataset, settings):
+    rows = dataset.split["train"]
+    return grow(dataset.features[rows], dataset.targets[rows].astype(float), settings, 0)
+
+
+def test_leaves_are_those_of_scikit_learn_and_predict_alike(dataset):
+    forest, theirs = fit_forest(dataset, SMALL, ["train"], 0), grown(dataset, SMALL)
+    first = np.cumsum([0, *(tree.tree_.node_count for tree in theirs.estimators_)])[:-1]
+    leaves = theirs.apply(dataset.features) + first
+    np.testing.assert_array_equal(forest.trees.leaves(dataset.features), leaves)
+    expected = theirs.predict(dataset.features)
     np.testing.assert_allclose(forest.predict(dataset.features), expected, atol=1e-6)
+    assert forest.trees.leaves(dataset.features[:0]).shape == (0, 10)
 
 
 def test_projected_targets_find_splits_and_leaves_still_predict_all_nodes(dataset):
     projected = ForestSettings(trees=10, min_leaf=2, max_features=0.5, components=8)
+    assert grown(dataset, projected).n_outputs_ == 8
     forest = fit_forest(dataset, projected, ["train"], 0)
-    assert forest.trees.n_outputs_ == 8
     predicted = forest.predict(dataset.features)
     assert predicted.shape == dataset.targets.shape
     assert dataset.hierarchy.is_coherent(torch.from_numpy(predicted))

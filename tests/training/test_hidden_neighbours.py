@@ -5,12 +5,9 @@ from scipy import sparse
 
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.hierarchy import Hierarchy
-from rarenodes.models.predictors import check_family
-from rarenodes.settings import SettingsError
 from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.hidden_neighbours import fit_hidden_neighbours, hidden_layer
 from rarenodes.training.neighbours import NeighbourSettings, fit_neighbours
-from rarenodes.training.variants import VariantSettings
 
 # Order of nodes: r, a, b.
 FORK = Hierarchy([("a", "r"), ("b", "r")])
@@ -78,9 +75,3 @@ def test_it_is_the_mean_of_neighbours_in_the_hidden_layers():
 def test_networks_without_a_hidden_layer_of_their_own_are_refused(ensemble, found):
     with pytest.raises(ValueError, match=f"each predicting once, found {found}$"):
         fit_hidden_neighbours(ensemble, DATASET, NEAREST, ["train"])
-
-
-def test_no_model_is_kept_of_them():
-    variant = VariantSettings(about="by hand", hidden_neighbours=NEAREST)
-    with pytest.raises(SettingsError, match=r"^x: found a variant that predicts by neighbours"):
-        check_family("x", variant)

@@ -11,6 +11,7 @@ from rarenodes.datasets import load_dataset
 from rarenodes.datasets.encoders.efficientnet import pretrained_weights
 from rarenodes.loss.coherent import RareNodeLoss
 from rarenodes.models.fitting import fit_model
+from rarenodes.models.run import Run
 from rarenodes.settings import SettingsError, read_settings
 from rarenodes.training import loop
 from rarenodes.training.encoders import (
@@ -171,7 +172,7 @@ def test_a_data_set_without_images(dataset):
 def test_no_model_is_kept_of_an_encoder_that_trains(dataset):
     variant = VariantSettings(about="")
     with pytest.raises(SettingsError, match="synthetic mcm: an encoder trains along, and models"):
-        fit_model(dataset, variant, budget(RESIDUAL), STREAMS)
+        fit_model(dataset, Run(variant, budget(RESIDUAL), STREAMS))
 
 
 @pytest.mark.parametrize(

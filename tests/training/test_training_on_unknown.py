@@ -14,7 +14,7 @@ from rarenodes.scores.unknown import unknown_in
 from rarenodes.settings import read_settings
 from rarenodes.training.budget import Budget
 from rarenodes.training.committee import choose_weights, combine, traces_of
-from rarenodes.training.forest import ForestSettings, fit_forest
+from rarenodes.training.forest import ForestSettings, fit_forest, grow
 from rarenodes.training.linear import LinearSettings, fit_linear
 from rarenodes.training.loop import Streams, train_ensemble
 from rarenodes.training.neighbours import NeighbourSettings, fit_neighbours
@@ -96,8 +96,8 @@ def test_leaves_of_a_forest_leave_out_who_does_not_know(dataset):
     train = dataset.split["train"]
     features, truth = dataset.features[train], dataset.targets[train].toarray()
     unknown = dataset.unknown[train].toarray()
-    trees, first = forest.trees, 0
-    for tree, drawn in zip(trees.estimators_, trees.estimators_samples_, strict=True):
+    grown, first = grow(features, dataset.targets[train].astype(float), settings, seed=2), 0
+    for tree, drawn in zip(grown.estimators_, grown.estimators_samples_, strict=True):
         leaf = tree.apply(features)[drawn]
         for place in np.unique(leaf):
             rows = drawn[leaf == place]

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rarenodes.datasets.dataset import SPLITS, Dataset
 from rarenodes.models.inputs import needs
+from rarenodes.models.predictors import Committee, Predictor
+from rarenodes.models.run import Run
 from rarenodes.models.selection import SCOPES
 from rarenodes.scores.metrics import RARITY_BINS, macro, precision_recall_f1
 from rarenodes.scores.run_tables import COUNTS
-from rarenodes.training.loop import Budget
-from rarenodes.training.variants import VariantSettings
 
 # Packages on which the last bits of a prediction depend.
 PACKAGES = ("numpy", "scikit-learn", "scipy", "torch")
@@ -37,10 +38,8 @@ BY_RARITY = {
 
 def model_card(
     dataset: Dataset,
-    names: tuple[str, str],
-    variant: VariantSettings,
-    budget: Budget,
-    seed: Mapping[str, int],
+    run: Run,
+    predictor: Predictor,
     library: Mapping[str, str],
     thresholds: Mapping[str, Any],
     scores: Mapping[str, Any],
@@ -49,21 +48,19 @@ def model_card(
 
     Args:
         dataset: what the model was fitted on.
-        names: what the data set and the variant are called.
-        variant: how it was trained.
-        budget: how long.
-        seed: the study's, and the number of the run.
+        run: how it was trained, and how long.
+        predictor: what was trained.
         library: version of the library, and of those that read the model.
         thresholds: by scope, the tuned thresholds; empty where there are none.
         scores: from `scores_on_test`.
 
     """
-    hierarchy = dataset.hierarchy
-    trained = sum(dataset.counts(part) for part in budget.fit_on)[dataset.evaluated]
+    hierarchy, variant = dataset.hierarchy, run.variant
+    trained = sum(dataset.counts(part) for part in run.fit_on)[dataset.evaluated]
     return _plain(
         {
-            "dataset": names[0],
-            "variant": names[1],
+            "dataset": run.streams.dataset,
+            "variant": run.name,
             "about": variant.about,
             "proposed_by": variant.source,
             "family": variant.family,
@@ -85,17 +82,42 @@ def model_card(
                 ),
             },
             "settings": variant.model_dump(),
-            "budget": budget.model_dump() if variant.family == "network" else None,
-            "fitted_on": list(budget.fit_on),
-            "seed": dict(seed),
+            "budget": _budget(run),
+            "members": _members(run, predictor),
+            "fitted_on": run.fit_on,
+            "seed": {"root": run.streams.root, "run": run.streams.seed},
             "thresholds": _described(dataset, thresholds),
             "scores": dict(scores),
-            "limits": _limits(dataset, trained, thresholds, variant, budget),
+            "limits": _limits(dataset, trained, thresholds, run, predictor),
             "library": dict(library),
             "packages": {name: version(name) for name in PACKAGES},
             "python": platform.python_version(),
         }
     )
+
+
+def _budget(run: Run) -> dict[str, Any] | None:
+    return run.budget.model_dump() if run.variant.family == "network" else None
+
+
+def _members(run: Run, predictor: Predictor) -> list[dict[str, Any]]:
+    """Of a committee: how each was trained, and how much it counts, in the mean over nodes."""
+    if not isinstance(predictor, Committee):
+        return []
+    weights = np.reshape(predictor.weights, (len(run.members), -1)).mean(axis=1)
+    return [
+        {
+            "variant": member.name,
+            "about": member.variant.about,
+            "family": member.variant.family,
+            "weight": weight,
+            "settings": member.variant.model_dump(),
+            "budget": _budget(member),
+            "seed": {"root": member.streams.root, "run": member.streams.seed},
+            "members": _members(member, predictor.members[member.name]),
+        }
+        for member, weight in zip(run.members, weights, strict=True)
+    ]
 
 
 def scores_by_rarity(nodes: pd.DataFrame) -> list[dict[str, Any]]:
@@ -178,7 +200,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
         "## How it was made",
         "",
-        f"- {_run(card)}",
+        *_runs(card),
         f"- rarenodes {card['library']['written_by']}; read by {card['library']['from']} or later, "
         f"below {card['library']['below']}",
         f"- Python {card['python']}, "
@@ -188,6 +210,16 @@ def card_text(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _runs(card: Mapping[str, Any], indent: str = "") -> list[str]:
+    """How it was trained; of a committee, each member."""
+    lines = [f"{indent}- {_run(card)}"]
+    for member in card["members"]:
+        about = f"`{member['variant']}` ({member['about']}), which counts {member['weight']:.2f}"
+        lines.append(f"{indent}  - {about}")
+        lines += _runs(member, f"{indent}    ")
+    return lines
 
 
 def _run(card: Mapping[str, Any]) -> str:
@@ -236,8 +268,8 @@ def _limits(
     dataset: Dataset,
     trained: Any,
     thresholds: Mapping[str, Any],
-    variant: VariantSettings,
-    budget: Budget,
+    run: Run,
+    predictor: Predictor,
 ) -> list[str]:
     limits = [
         "Scores are those of one training run on one split; another run differs.",
@@ -261,7 +293,14 @@ def _limits(
             f"{int((valid == 0).sum())} scored nodes have no validation example: their own threshold "
             "is the global one."
         )
-    if variant.family == "network" and budget.ensemble == "dropout":
+    if predictor.stored_examples:
+        limits.append(
+            f"It holds the {predictor.stored_examples} examples it was fitted on, as features and "
+            "labels: whoever has the model has them."
+        )
+    if any(
+        one.variant.family == "network" and one.budget.ensemble == "dropout" for one in run.trained
+    ):
         limits.append("Dropout stays on: a prediction depends on the example's place in its batch.")
     limits.append(
         "Bit by bit the same predictions need the same versions of the packages below, kind of "

@@ -18,6 +18,7 @@ from rarenodes.datasets.targets import closed_targets, unknown_below
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.fitting import fit_predictor
 from rarenodes.models.labels import Labels, labels_of
+from rarenodes.models.run import Run
 from rarenodes.scores.metrics import average_precision, macro
 from rarenodes.scores.unknown import silenced
 from rarenodes.settings import read_settings
@@ -37,7 +38,8 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
     `StandardScaler`, a vectoriser and the like before it in a pipeline. Always multi-label: `predict`
     and `predict_proba` have a column a node, also where each example was given one label. So it passes
     scikit-learn's `check_estimator` but for `check_classifiers_train` and
-    `check_classifiers_one_label`, which expect one label an example of `predict`.
+    `check_classifiers_one_label`, which expect one label an example of `predict`; a forest and neighbours,
+    which may say 0, fail the one that expects more of `predict_proba`.
 
     Labels (`y`) are one of
 
@@ -142,7 +144,7 @@ class RareNodeClassifier(ClassifierMixin, BaseEstimator):
         self._columns = np.array(self.hierarchy_.indices(names))
         dataset = self._dataset(features, self._targets(labels))
         streams = Streams(self._seed(), "estimator", "variant", 0)
-        self.predictor_ = fit_predictor(dataset, settings, budget, streams)
+        self.predictor_ = fit_predictor(dataset, Run(settings, budget, streams))
         return self
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "examples nodes"]:

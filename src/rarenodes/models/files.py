@@ -5,7 +5,9 @@
 | `model.json` | format, versions, hierarchy, names of nodes |
 | `thresholds.safetensors` | evaluated nodes, tuned thresholds |
 | `transformation.json`, `transformation.safetensors` | vocabulary, components, scales, categories |
-| `networks/` or `linear.safetensors` | what was trained |
+| `networks/`, `linear.safetensors`, `forest.safetensors` | what was trained |
+| `examples.safetensors` | training examples that are looked up, with their labels |
+| `committee.safetensors`, `members/` | how much each member counts, and what each trained |
 | `card.json`, `card.md` | the model card |
 | `SHA256SUMS` | checksums of all, verified when the model is loaded |
 
@@ -36,7 +38,7 @@ from rarenodes.folders import (
 )
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.card import card_text
-from rarenodes.models.predictors import PREDICTORS, Networks
+from rarenodes.models.predictors import KINDS, MEMBERS, files_of, load_predictor
 from rarenodes.training.loop import choose_device
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MEND = "copy the model again, or fit it anew with `python -m rarenodes fit`"
+_OF_A_MEMBER = re.compile(rf"^({MEMBERS}/[^/]+/)+")
 _ALWAYS = ("model.json", "thresholds.safetensors", "card.json", "card.md", *transformations.FILES)
 
 
@@ -93,11 +96,12 @@ def check_free(folder: Path) -> None:
         known = {
             *_ALWAYS,
             CHECKSUMS,
-            *(name for kind in PREDICTORS.values() for name in kind.files),
+            *(name for kind in KINDS.values() for name in kind.files),
         }
         known |= {f"{Path(name).parent}/{CHECKSUMS}" for name in known if "/" in name}
         files = (path for path in folder.rglob("*") if not path.is_dir())
-        others = sorted({path.relative_to(folder).as_posix() for path in files} - known)
+        found = (path.relative_to(folder).as_posix() for path in files)
+        others = sorted(name for name in found if _OF_A_MEMBER.sub("", name) not in known)
         if others:
             raise FileExistsError(
                 f"{folder}: found {others[0]!r} beside a model, which would be lost: name another folder"
@@ -135,7 +139,7 @@ def _write(model: "Model", folder: Path) -> None:
     save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / _ALWAYS[1])
     save_transformation(model.transformation, folder)
     model.predictor.save(folder)
-    write_checksums(folder, [*_ALWAYS, *model.predictor.files])
+    write_checksums(folder, [*_ALWAYS, *_files(description)])
 
 
 def load(folder: Path, device: str) -> dict[str, Any]:
@@ -151,21 +155,22 @@ def load(folder: Path, device: str) -> dict[str, Any]:
             f"{folder} holds no model: expected a folder that `python -m rarenodes fit` wrote"
         )
     description = _description(folder)
-    predictor = PREDICTORS[description["family"]]
-    _verify(folder, [*_ALWAYS, *predictor.files])
+    with reading(folder / "model.json", MEND):
+        names = _files(description)
+    _verify(folder, [*_ALWAYS, *names])
     with reading(folder / "model.json", MEND):
         hierarchy = Hierarchy(tuple(edge) for edge in description["edges"])
         titles = tuple(description["titles"])
-        loaded = predictor.load(folder, hierarchy, description["predictor"], MEND)
-    if isinstance(loaded, Networks):
-        loaded.ensemble.to(choose_device(device))
+        given = (description["family"], description["predictor"], MEND)
+        predictor = load_predictor(folder, hierarchy, *given)
+    predictor.to(choose_device(device))
     with reading(folder / _ALWAYS[1], MEND):
         arrays = load_file(folder / _ALWAYS[1])
         evaluated = arrays.pop("evaluated")
     return {
         "hierarchy": hierarchy,
         "transformation": load_transformation(folder, MEND),
-        "predictor": loaded,
+        "predictor": predictor,
         "titles": titles,
         "evaluated": evaluated,
         "thresholds": {name.removeprefix("threshold."): a for name, a in arrays.items()},
@@ -187,9 +192,11 @@ def _description(folder: Path) -> dict[str, Any]:
                 f"rarenodes {here} (format {FORMAT}), expected {library['from']} or later, below "
                 f"{library['below']}: install such a version, or fit the model anew"
             )
-        if description["family"] not in PREDICTORS:
-            raise ValueError(f"unknown family {description['family']!r}")
     return description
+
+
+def _files(description: dict[str, Any]) -> list[str]:
+    return list(files_of(description["family"], description["predictor"]))
 
 
 def _verify(folder: Path, names: list[str]) -> None:

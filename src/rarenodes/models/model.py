@@ -35,7 +35,7 @@ COLUMNS = ("row", "node", "name", "path", "probability")
 
 @dataclass(frozen=True)
 class Model:
-    """Networks or regressions, and how texts or columns become their features.
+    """What a variant trained, and how texts or columns become its features.
 
     Attributes:
         hierarchy: the nodes.

@@ -1,5 +1,6 @@
 """The stage `combine`: committees, whose members are trained variants of any family."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,44 @@ from rarenodes.scores.unknown import unknown_in
 from rarenodes.settings import SettingsError
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
-from rarenodes.training.committee import choose_weights, traces_of, weights_without
+from rarenodes.training.committee import (
+    check_held_out,
+    traces_in,
+    weights_on_validation,
+    weights_without,
+)
 from rarenodes.training.committee import combine as mean_of
 
-# Families that say 0 of a node which they have not seen near by.
-_CAN_BE_ZERO = ("forest", "neighbours")
+
+def trained_for(study: Study, variants: Sequence[str]) -> list[str]:
+    """What is to be trained so that some variants can be scored, committees among them.
+
+    The stage combines all committees of the study, so where one is wanted, the members of all.
+
+    Args:
+        study: names its committees.
+        variants: trained ones of any name, and committees of the study.
+
+    Raises:
+        SettingsError: a committee that the study does not name, or no probabilities to combine.
+
+    """
+    wanted = [name for name in variants if study.variant(name).committee is not None]
+    if not wanted:
+        return list(variants)
+    where, named = study.params_file, study.parameters.committees
+    for name in wanted:
+        if name not in named:
+            raise SettingsError(
+                f"{where}: committees: {name!r} is not named there: add it, or use `fit` alone"
+            )
+    if not study.parameters.training.keep_probabilities:
+        raise SettingsError(
+            f"{where}: training.keep_probabilities: committees need probabilities: set it to true"
+        )
+    members = [member for name in named for member in study.variant(name).committee.members]
+    every = dict.fromkeys([*variants, *members])
+    return [name for name in every if study.variant(name).committee is None]
 
 
 def combine(study: Study, name: str, folder: Path) -> dict[str, Results]:
@@ -40,28 +74,16 @@ def _combined(
     settings = study.variant(variant).committee
     members = [_results(study, dataset, name, member, made) for member in settings.members]
     held_out = all(member.valid is not None for member in members)
-    if settings.weights != "equal" and not held_out:
-        raise SettingsError(
-            f"{study.params_file}: committees: {variant!r} decides weights on validation data, but a "
-            "member is trained on them: leave `valid` out of fit_on, or set weights to equal"
-        )
+    check_held_out(f"{study.params_file}: committees: {variant!r}", settings, held_out)
     seeds = study.seeds(name, variant)
     positives = dataset.counts("train")[dataset.evaluated]
-    targets = dataset.targets[dataset.split["valid"]][:, dataset.evaluated]
-    traces = _traces(study, dataset, settings.members) if settings.mean == "geometric" else None
+    traces = _traces(study, dataset, settings.members, settings.mean)
     unknown = {part: unknown_in(dataset, part) for part in ("valid", "test")}
     test, valid, rows = [], [], []
     for seed in range(seeds):
         of_seed = [_of_seed(member, seed) for member in members]
-        weights = choose_weights(
-            [v for v, _ in of_seed] if held_out else [t for _, t in of_seed],
-            targets,
-            settings.weights,
-            settings.mean,
-            positives,
-            traces,
-            unknown["valid"],
-        )
+        decided_on = [v if held_out else t for v, t in of_seed]
+        weights = weights_on_validation(dataset, settings, decided_on, traces)
         given = (weights, settings.mean, dataset.hierarchy, dataset.evaluated, traces)
         test.append(mean_of([t for _, t in of_seed], *given, unknown["test"]))
         if held_out:
@@ -93,7 +115,7 @@ def mean_without(
     kept = [other for other in settings.members if other != member]
     positives = dataset.counts("train")[dataset.evaluated]
     predictions = [_results(study, dataset, name, other, {}) for other in kept]
-    traces = _traces(study, dataset, kept) if settings.mean == "geometric" else None
+    traces = _traces(study, dataset, kept, settings.mean)
     test = []
     for seed, table in Results.load(study.results(name, variant)).history.groupby("seed"):
         weights = weights_without(_weights_of(table, settings.members, positives), place)
@@ -129,10 +151,9 @@ def _of_seed(results: Results, seed: int) -> tuple[np.ndarray | None, np.ndarray
     return None if results.valid is None else results.valid[seed], results.test[seed]
 
 
-def _traces(study: Study, dataset: Dataset, members: list[str]) -> np.ndarray:
-    frequency = dataset.counts("train")[dataset.evaluated] / len(dataset.split["train"])
-    families = [study.variant(member).family for member in members]
-    return traces_of(frequency, [family in _CAN_BE_ZERO for family in families])
+def _traces(study: Study, dataset: Dataset, members: list[str], mean: str) -> np.ndarray | None:
+    traces = traces_in(dataset, [study.variant(member).family for member in members], mean)
+    return None if traces is None else traces[:, dataset.evaluated]
 
 
 def _weight_table(members: list[str], weights: np.ndarray, positives: np.ndarray) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from rarenodes.models.files import check_free
 from rarenodes.models.fitting import fit_model
 from rarenodes.models.inputs import read_inputs
 from rarenodes.models.model import COLUMNS, Model
-from rarenodes.models.predictors import check_family
+from rarenodes.models.run import Run
 from rarenodes.settings import SettingsError
 from rarenodes.stages.prepare import load_source
 from rarenodes.study.params import Study
@@ -46,10 +46,10 @@ class Written:
 
 
 def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> Model:
-    """Fit one run of a variant on a data set of a study, and keep the model in a folder.
+    """Fit one run of a variant or committee on a data set of a study, and keep the model in a folder.
 
     The data set is loaded from its source, since what a new example's features are made with is not
-    stored with a prepared one. The run is that of the same seed of the stage `train`.
+    stored with a prepared one. The run is that of the same seed of the stages `train` and `combine`.
 
     Args:
         study: the study.
@@ -59,30 +59,39 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
         seed: number of the run.
 
     Raises:
-        SettingsError: unknown names, or a variant of which no model can be kept.
+        SettingsError: unknown names, or what `rarenodes.models.fitting.fit_model` refuses.
         OSError: the folder holds something else, or cannot be written.
 
     """
     training = study.training(name, variant)
-    check_family(variant, study.variant(variant))
     check_free(folder)
     if seed < 0:
         raise SettingsError(f"seed: expected 0 or more, found {seed}")
     torch.set_num_threads(training.threads)
     dataset = load_source(study, name)
     _compare_with_prepared(study, name, dataset)
-    checkpoint = study.checkpoint(dataset, name, variant, seed)
-    model = fit_model(
-        dataset,
-        study.variant(variant),
-        training,
-        Streams(study.parameters.seed, name, variant, seed),
-        checkpoint,
-        study.parameters.evaluation.rarity_counted_in,
-    )
+    run = _run(study, dataset, name, variant, seed)
+    model = fit_model(dataset, run, study.parameters.evaluation.rarity_counted_in)
     model.save(folder)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    for trained in run.trained:
+        shutil.rmtree(trained.checkpoint, ignore_errors=True)
     return model
+
+
+def _run(study: Study, dataset: Dataset, name: str, variant: str, seed: int) -> Run:
+    """A variant's run; of a committee the same run of each member, or the one there is."""
+    settings = study.variant(variant, name)
+    members = [] if settings.committee is None else settings.committee.members
+    return Run(
+        settings,
+        study.training(name, variant),
+        Streams(study.parameters.seed, name, variant, seed),
+        study.checkpoint(dataset, name, variant, seed),
+        tuple(
+            _run(study, dataset, name, member, min(seed, study.seeds(name, member) - 1))
+            for member in members
+        ),
+    )
 
 
 def keep_model(study: Study, name: str, variant: str, folder: Path, report: Path) -> Model:

@@ -15,7 +15,6 @@ import yaml
 
 from rarenodes.datasets import raw_files_of
 from rarenodes.folders import write_whole
-from rarenodes.models.predictors import check_family
 from rarenodes.settings import SettingsError, unknown_name
 from rarenodes.stages.code import CODE_FILE, code_files
 from rarenodes.stages.dvc_plots import TEMPLATE_FILES, plots_of, templates
@@ -40,8 +39,8 @@ def pipeline_text(study: Study) -> str:
     """The `dvc.yaml` of a study, as text.
 
     Raises:
-        SettingsError: a stage that there is not, a folder of data that DVC cannot keep, or a variant of
-            which no model can be kept in a study that keeps them.
+        SettingsError: a stage that there is not, a folder of data that DVC cannot keep, or committees
+            without a catalogue.
 
     """
     if Path(study.parameters.data).is_absolute() or ".." in Path(study.parameters.data).parts:
@@ -52,9 +51,12 @@ def pipeline_text(study: Study) -> str:
     for name in study.parameters.stages:
         if name not in STAGES:
             raise unknown_name("stage", name, STAGES, f"{study.params_file}: stages")
-    if "model" in study.parameters.stages:
-        for name, settings in study.variants.items():
-            check_family(f"{study.params_file}: stages: model: {name}", settings)
+    if study.defines_variants and study.parameters.committees:
+        raise SettingsError(
+            f"{study.params_file}: committees: a pipeline's are defined in its catalogue, found "
+            "variants defined here: move them to a file of their own, name it under `catalogue`, and "
+            "list under `variants` those to train"
+        )
     names = study.parameters.stages if _holds_library(study) else ["code", *study.parameters.stages]
     stages = {name: _definition(study, name, STAGES[name]) for name in names}
     text = _yaml({"stages": stages})

@@ -472,11 +472,14 @@ class Study:
 
     def _add_committees(self) -> dict[str, VariantSettings]:
         """Trained variants, and committees in an order in which each comes after its members."""
-        where, trained = str(self.params_file), self.variants
+        where, known = str(self.params_file), self.variants | self.catalogue
         for name in self.parameters.committees:
-            if name not in self.catalogue:
-                raise unknown_name("variant", name, self.catalogue, f"{where}: committees")
-        combined = {name: self.catalogue[name] for name in self.parameters.committees}
+            if name not in known:
+                raise unknown_name("variant", name, known, f"{where}: committees")
+        combined = {name: known[name] for name in self.parameters.committees}
+        # Where variants are defined in `params.yaml` itself, committees are among them.
+        own = combined if self.defines_variants else {}
+        trained = {name: self.variants[name] for name in self.variants if name not in own}
         for group, variants, expected in (
             ("variants", trained, False), ("committees", combined, True)
         ):  # fmt: skip

@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from scipy import sparse
 from scipy.stats import rankdata
 
+from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.scores.metrics import RARITY_BINS, average_precision, rarity_bin
 from rarenodes.scores.stored import Targets
-from rarenodes.scores.unknown import silenced
+from rarenodes.scores.unknown import silenced, unknown_in
 from rarenodes.settings import Settings, SettingsError, unknown_name
 
 Mean = Literal["geometric", "arithmetic"]
@@ -25,6 +26,8 @@ Probabilities = Float[np.ndarray, "examples nodes"]
 Weights = Float[np.ndarray, " members"] | Float[np.ndarray, "members nodes"]
 
 TRACE, TRACE_OF_FREQUENCY = 1e-4, 0.02
+# Families that say 0 of a node which they have not seen near by.
+_CAN_BE_ZERO = ("forest", "neighbours")
 SMALLEST = 1e-12  # of what a logarithm is taken of
 ROUNDS = 20  # seats that are given to members
 SHRINKAGE = 100  # validation positives of a bin at which its own weights count half
@@ -110,6 +113,26 @@ def traces_of(
 
     """
     return np.outer(can_be_zero, TRACE + TRACE_OF_FREQUENCY * np.asarray(frequency))
+
+
+def traces_in(
+    dataset: Dataset, families: Sequence[str], how: str
+) -> Float[np.ndarray, "members nodes"] | None:
+    """What `combine` is to add to members of these families; None where the mean needs none.
+
+    Args:
+        dataset: whose training examples give frequencies.
+        families: of the members' variants.
+        how: the mean.
+
+    Returns:
+        `[members, nodes]`, of all nodes of the hierarchy.
+
+    """
+    if how == "arithmetic":
+        return None
+    frequency = dataset.counts("train") / len(dataset.split["train"])
+    return traces_of(frequency, [family in _CAN_BE_ZERO for family in families])
 
 
 def combine(
@@ -305,6 +328,80 @@ def choose_weights(
         share = positives / (positives + SHRINKAGE)
         weights[:, bins == name] = (share * own + (1 - share) * of_all)[:, None]
     return weights
+
+
+def weights_on_validation(
+    dataset: Dataset,
+    settings: CommitteeSettings,
+    members: Sequence[Probabilities],
+    traces: Float[np.ndarray, "members nodes"] | None,
+) -> Weights:
+    """What `choose_weights` decides on a data set's validation part.
+
+    Args:
+        dataset: with targets, and pairs that are unknown.
+        settings: of the committee.
+        members: validation probabilities of evaluated nodes, `[examples, nodes]` each; any others
+            where weights are equal.
+        traces: of evaluated nodes, from `traces_in`.
+
+    Raises:
+        ValueError: as `choose_weights`.
+
+    """
+    return choose_weights(
+        members,
+        dataset.targets[dataset.split["valid"]][:, dataset.evaluated],
+        settings.weights,
+        settings.mean,
+        dataset.counts("train")[dataset.evaluated],
+        traces,
+        unknown_in(dataset, "valid"),
+    )
+
+
+def check_held_out(where: str, settings: CommitteeSettings, held_out: bool) -> None:
+    """Refuse weights that would be decided on what a member was trained on.
+
+    Args:
+        where: the committee, for the message.
+        settings: of the committee.
+        held_out: whether validation data are, from all members.
+
+    Raises:
+        SettingsError: they are not, and weights are decided on them.
+
+    """
+    if settings.weights != "equal" and not held_out:
+        raise SettingsError(
+            f"{where} decides weights on validation data, but a "
+            "member is trained on them: leave `valid` out of fit_on, or set weights to equal"
+        )
+
+
+def weights_of_all_nodes(
+    weights: Weights, dataset: Dataset
+) -> Float[np.ndarray, " members"] | Float[np.ndarray, "members all_nodes"]:
+    """Weights of evaluated nodes, and of the others, which no score decides.
+
+    Args:
+        weights: `[members]`, which are for all nodes; or `[members, evaluated nodes]`.
+        dataset: says which nodes are evaluated.
+
+    Returns:
+        `[members]`, as they are; or `[members, all nodes]`: a node that is not evaluated has those of
+        its bin of rarity, or the mean of all nodes' where no evaluated node is in that bin.
+
+    """
+    if weights.ndim == 1:
+        return weights
+    bins = np.asarray(rarity_bin(dataset.counts("train")))
+    every = np.repeat(weights.mean(axis=1, keepdims=True), len(bins), axis=1)
+    decided = bins[dataset.evaluated]
+    for name in np.unique(decided):
+        every[:, bins == name] = weights[:, decided == name][:, :1]
+    every[:, dataset.evaluated] = weights
+    return every
 
 
 def _selected(terms: Sequence[np.ndarray], targets: np.ndarray) -> Float[np.ndarray, " members"]:

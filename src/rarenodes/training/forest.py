@@ -34,18 +34,62 @@ class ForestSettings(Settings):
 
 
 @dataclass(frozen=True)
+class Trees:
+    """Binary trees as arrays, one tree's branchings and leaves after the other's: what can be stored.
+
+    Attributes:
+        feature: `[places]`, which feature is asked at a branching.
+        threshold: `[places]`, float64; an example goes left where its feature is at most that.
+        left: `[places]`, where that leads; −1 at a leaf.
+        right: `[places]`, where the others go; −1 at a leaf.
+        roots: `[trees]`, where each tree begins.
+        width: number of features of an example.
+
+    """
+
+    feature: Int[np.ndarray, " places"]
+    threshold: Float[np.ndarray, " places"]
+    left: Int[np.ndarray, " places"]
+    right: Int[np.ndarray, " places"]
+    roots: Int[np.ndarray, " trees"]
+    width: int
+
+    def leaves(
+        self, features: Float[np.ndarray, "examples features"]
+    ) -> Int[np.ndarray, "examples trees"]:
+        """The leaf that each example falls into in each tree.
+
+        Args:
+            features: `[examples, features]`, float32, as those the trees were grown on.
+
+        """
+        # Compared in float32, as scikit-learn grows trees.
+        features = np.asarray(features, dtype=np.float32)
+        at = np.tile(self.roots, len(features))
+        example = np.repeat(np.arange(len(features)), len(self.roots))
+        under_way = np.flatnonzero(self.left[at] >= 0)
+        while len(under_way):
+            here = at[under_way]
+            asked = features[example[under_way], self.feature[here]]
+            goes_left = asked <= self.threshold[here]
+            at[under_way] = np.where(goes_left, self.left[here], self.right[here])
+            under_way = under_way[self.left[at[under_way]] >= 0]
+        return at.reshape(len(features), len(self.roots))
+
+
+@dataclass(frozen=True)
 class Forest:
     """A fitted forest; from `fit_forest`.
 
     Attributes:
-        trees: the regressor of scikit-learn, which tells the leaf an example falls into.
-        shares: `[leaves, nodes]`, shares of positives in the leaves of all trees, one below the
-            other; a row for each of a tree's nodes, empty for its inner ones.
+        trees: which tell the leaves an example falls into.
+        shares: `[places, nodes]`, shares of positives in the leaves of all trees; empty rows for
+            branchings.
         hierarchy: the nodes.
 
     """
 
-    trees: Any = field(repr=False)
+    trees: Trees = field(repr=False)
     shares: sparse.csr_array = field(repr=False)
     hierarchy: Hierarchy
 
@@ -61,7 +105,7 @@ class Forest:
             `[examples, nodes]` in [0, 1], float32, of all nodes of the hierarchy.
 
         """
-        leaves = _leaves(self.trees, features)
+        leaves = self.trees.leaves(features)
         examples, trees = leaves.shape
         chosen = sparse.csr_array(
             (np.ones(leaves.size), leaves.ravel(), np.arange(examples + 1) * trees),
@@ -105,21 +149,59 @@ def fit_forest(
         2014.
 
     """
+    rows = np.concatenate([dataset.split[part] for part in fit_on])
+    features, targets = dataset.features[rows], dataset.targets[rows].astype(np.float64)
+    unknown = None if dataset.unknown is None else dataset.unknown[rows].astype(np.float64)
+    grown = grow(features, targets, settings, seed)
+    trees = trees_of(grown)
+    drawn = np.stack(
+        [np.bincount(sample, minlength=len(rows)) for sample in grown.estimators_samples_], axis=1
+    )
+    shares = _leaf_shares(trees, drawn, features, targets, unknown)
+    return Forest(trees, shares, dataset.hierarchy)
+
+
+def grow(
+    features: Float[np.ndarray, "examples features"],
+    targets: sparse.csr_array,
+    settings: ForestSettings,
+    seed: int,
+) -> Any:
+    """The forest of scikit-learn whose trees `fit_forest` takes."""
     # scikit-learn takes two seconds to import, and few need it.
     from sklearn.ensemble import RandomForestRegressor
 
-    rows = np.concatenate([dataset.split[part] for part in fit_on])
-    features, targets = dataset.features[rows], dataset.targets[rows].astype(np.float64)
-    trees = RandomForestRegressor(
+    forest = RandomForestRegressor(
         settings.trees,
         min_samples_leaf=settings.min_leaf,
         max_features=settings.max_features,
         random_state=seed,
         n_jobs=1,
     )
-    trees.fit(features, _projected(targets, settings.components, np.random.default_rng(seed)))
-    unknown = None if dataset.unknown is None else dataset.unknown[rows].astype(np.float64)
-    return Forest(trees, _leaf_shares(trees, features, targets, unknown), dataset.hierarchy)
+    return forest.fit(
+        features, _projected(targets, settings.components, np.random.default_rng(seed))
+    )
+
+
+def trees_of(grown: Any) -> Trees:
+    """The trees of a forest of scikit-learn."""
+    trees = [tree.tree_ for tree in grown.estimators_]
+    roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
+
+    def joined(name: str, kind: type) -> np.ndarray:
+        return np.concatenate([getattr(tree, name) for tree in trees]).astype(kind)
+
+    begins = np.repeat(roots, [tree.node_count for tree in trees])
+    left, right = (joined(f"children_{side}", np.int64) for side in ("left", "right"))
+    leaf = left < 0
+    return Trees(
+        feature=np.where(leaf, 0, joined("feature", np.int64)),
+        threshold=joined("threshold", np.float64),
+        left=np.where(leaf, -1, left + begins),
+        right=np.where(leaf, -1, right + begins),
+        roots=roots,
+        width=grown.n_features_in_,
+    )
 
 
 def _projected(
@@ -133,24 +215,22 @@ def _projected(
 
 
 def _leaf_shares(
-    trees: Any,
+    trees: Trees,
+    drawn: Int[np.ndarray, "examples trees"],
     features: Float[np.ndarray, "examples features"],
     targets: sparse.csr_array,
     unknown: sparse.csr_array | None,
 ) -> sparse.csr_array:
-    """`[leaves, nodes]`: mean target vector of the examples each tree drew into each leaf.
+    """`[places, nodes]`: mean target vector of the examples each tree drew into each leaf.
 
-    Of a node the mean is over the examples that it is known of.
+    How often a tree drew an example is `drawn`. Of a node the mean is over the examples that it is known of.
     """
     examples = len(features)
-    leaves = _leaves(trees, features)
-    drawn = np.stack(
-        [np.bincount(rows, minlength=examples) for rows in trees.estimators_samples_], axis=1
-    )
+    leaves = trees.leaves(features)
     of_example = np.repeat(np.arange(examples), leaves.shape[1])
-    count = sum(tree.tree_.node_count for tree in trees.estimators_)
     members = sparse.csr_array(
-        (drawn.ravel().astype(np.float64), (leaves.ravel(), of_example)), shape=(count, examples)
+        (drawn.ravel().astype(np.float64), (leaves.ravel(), of_example)),
+        shape=(len(trees.left), examples),
     )
     size = np.maximum(members.sum(axis=1), 1)
     shares = sparse.csr_array(sparse.diags_array(1 / size) @ members @ targets)
@@ -160,11 +240,3 @@ def _leaf_shares(
     found = shares.tocoo()
     known = 1 - np.asarray(left_out[found.row, found.col]).ravel()
     return sparse.csr_array((found.data / known, (found.row, found.col)), shape=shares.shape)
-
-
-def _leaves(
-    trees: Any, features: Float[np.ndarray, "examples features"]
-) -> Int[np.ndarray, "examples trees"]:
-    """The leaf each example falls into in each tree, numbered through all trees."""
-    sizes = [tree.tree_.node_count for tree in trees.estimators_]
-    return trees.apply(features) + np.cumsum([0, *sizes[:-1]])

@@ -1,4 +1,4 @@
-"""The trained part of a model: from features to coherent probabilities, and as files."""
+"""An ensemble of networks, as the trained part of a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
 
-from rarenodes.folders import reading, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.loss.output import Output
+from rarenodes.models.predictors.predictor import BATCH, Predictor
 from rarenodes.randomness import torch_stream
-from rarenodes.settings import SettingsError
 from rarenodes.training.ensemble import FILES as ENSEMBLE_FILES
 from rarenodes.training.ensemble import Ensemble, Shape
-from rarenodes.training.linear import Linear
-from rarenodes.training.variants import VariantSettings
-
-# Examples that a network sees at once: as in training runs, so that the bits are theirs.
-BATCH = 512
 
 
 @dataclass(frozen=True)
-class Networks:
+class Networks(Predictor):
     """An ensemble of networks.
 
     Attributes:
@@ -88,6 +81,10 @@ class Networks:
         """Write the networks' files."""
         self.ensemble.save(folder / "networks")
 
+    def to(self, device: str) -> None:
+        """Predict there."""
+        self.ensemble.to(device)
+
     @classmethod
     def load(
         cls, folder: Path, hierarchy: Hierarchy, description: dict[str, Any], mend: str
@@ -114,81 +111,3 @@ def _networks(
     # Copies, since arrays may be read-only where they are shared between processes.
     ensemble.load_state_dict({name: torch.tensor(value) for name, value in arrays.items()})
     return Networks(ensemble.eval(), hierarchy, dropout_seed)
-
-
-@dataclass(frozen=True)
-class Regressions:
-    """Logistic regressions.
-
-    Attributes:
-        linear: the regressions.
-
-    """
-
-    family: ClassVar[str] = "linear"
-    files: ClassVar[tuple[str, ...]] = ("linear.safetensors",)
-
-    linear: Linear
-
-    @property
-    def width(self) -> int:
-        """Number of features."""
-        return len(self.linear.weights)
-
-    @property
-    def nodes(self) -> int:
-        """Number of nodes."""
-        return len(self.linear.intercept)
-
-    def predictions(
-        self, features: Float[np.ndarray, "examples features"]
-    ) -> Iterator[Float[np.ndarray, "batch nodes"]]:
-        """Coherent probabilities, batch by batch."""
-        for start in range(0, len(features), BATCH):
-            yield self.linear.predict(features[start : start + BATCH])
-
-    def description(self) -> dict[str, Any]:
-        """What is to be known beside the file."""
-        return {"conditional": self.linear.conditional}
-
-    def save(self, folder: Path) -> None:
-        """Write the regressions' file."""
-        arrays = {"weights": self.linear.weights, "intercept": self.linear.intercept}
-        with writing(folder):
-            arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(arrays, folder / self.files[0])
-
-    @classmethod
-    def load(
-        cls, folder: Path, hierarchy: Hierarchy, description: dict[str, Any], mend: str
-    ) -> "Regressions":
-        """Read what `save` wrote."""
-        with reading(folder / cls.files[0], mend):
-            arrays = load_file(folder / cls.files[0])
-            weights, intercept = arrays["weights"], arrays["intercept"]
-            if weights.shape[1:] != intercept.shape:
-                raise ValueError(f"{weights.shape} weights do not fit {intercept.shape} intercepts")
-        return cls(Linear(weights, intercept, bool(description["conditional"]), hierarchy))
-
-
-Predictor = Networks | Regressions
-PREDICTORS = {kind.family: kind for kind in (Networks, Regressions)}
-
-
-def check_family(name: str, variant: VariantSettings) -> None:
-    """Refuse variants of which no model can be kept.
-
-    Raises:
-        SettingsError: it is of none of the families that are supported.
-
-    """
-    if variant.hidden_neighbours is not None:
-        raise SettingsError(
-            f"{name}: found a variant that predicts by neighbours in a hidden layer, of which no "
-            "model is kept: choose a variant without hidden_neighbours"
-        )
-    if variant.family not in PREDICTORS:
-        raise SettingsError(
-            f"{name}: found a variant of the family {variant.family!r}, but models are kept of "
-            f"{' and '.join(map(repr, PREDICTORS))} alone: choose a variant of these"
-        )
