@@ -571,3 +571,22 @@ def test_an_audit_of_imputation_needs_the_networks_it_asks_for(tmp_path):
         values["variants"]["mcm"]["training"] = {"keep_ensembles": True}
 
     assert study_with(tmp_path, keeping).training("toy", "mcm").keep_ensembles
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (
+            {"layers": 0},
+            "layers: expected at least 1, found 0: 'hidden' looks neighbours up in the",
+        ),
+        ({"ensemble": "dropout"}, "ensemble: expected networks, found dropout"),
+    ],
+)
+def test_neighbours_in_a_hidden_layer_need_one_before_anything_trains(tmp_path, training, message):
+    def change(values):
+        values["variants"]["hidden"] = {"about": "", "hidden_neighbours": {}}
+        values["training"] |= training
+
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        study_with(tmp_path, change)

@@ -314,7 +314,10 @@ class Study:
             budget = self.budget(dataset, variant)
             if budget:
                 where += f", and budgets.{dataset}.{variant} of {self.budgets_file}"
-        return read_settings(TrainingSettings, self._declared(dataset, variant) | budget, where)
+        training = read_settings(TrainingSettings, self._declared(dataset, variant) | budget, where)
+        if self.variant(variant).hidden_neighbours is not None:
+            _check_hidden_layer(training, variant, where)
+        return training
 
     def _declared(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training settings as the study declares them, untuned."""
@@ -559,3 +562,16 @@ class Study:
                 known = [*self.parameters.datasets, *self.variants]
                 where = f"{self.params_file}: untuned"
                 raise unknown_name("data set or variant", name, known, where)
+
+
+def _check_hidden_layer(training: TrainingSettings, variant: str, where: str) -> None:
+    """Refuse, before anything trains, networks in which no neighbours can be looked up."""
+    if training.layers == 0:
+        fault = "layers: expected at least 1, found 0"
+    elif training.ensemble == "dropout":
+        fault = "ensemble: expected networks, found dropout, whose passes share a hidden layer"
+    else:
+        return
+    raise SettingsError(
+        f"{where}: {fault}: {variant!r} looks neighbours up in the hidden layer of each network"
+    )
