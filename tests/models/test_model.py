@@ -342,6 +342,16 @@ def test_saving_replaces_a_model_and_nothing_else(saved, tmp_path):
     assert (folder / "thesis.tex").exists()
 
 
+def test_a_model_among_the_members_of_another_is_not_lost(saved, nested, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(nested, folder)
+    Model.load(nested).save(folder)
+    shutil.copytree(saved, folder / "members" / "other")
+    with pytest.raises(FileExistsError, match=r"found 'members/other/.*' beside a model"):
+        Model.load(nested).save(folder)
+    assert (folder / "members" / "other" / "model.json").exists()
+
+
 @pytest.mark.parametrize("name", ["committee", "by rarity", "nested"])
 def test_a_committee_is_the_mean_of_its_members(texts, name):
     run = run_of(VARIANTS[name])

@@ -85,6 +85,12 @@ def test_a_model_that_is_kept_is_that_run_of_the_study(study, material, committe
         np.testing.assert_array_equal(found[:, material.dataset.evaluated], expected)
 
 
+def test_members_that_are_trained_by_chance_have_the_run_that_is_asked_for(study, tmp_path):
+    card = fit(study, NAME, "pair", tmp_path / "model", seed=5).card
+    runs = {member["variant"]: member["seed"]["run"] for member in card["members"]}
+    assert runs == {"mcm": 5, "neighbours": 0}
+
+
 def test_the_table_says_what_the_predictions_say(study, material):
     table = what_members_add(study, material)
     assert list(table.columns) == COLUMNS

@@ -38,7 +38,7 @@ from rarenodes.folders import (
 )
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.card import card_text
-from rarenodes.models.predictors import KINDS, MEMBERS, files_of, load_predictor
+from rarenodes.models.predictors import KINDS, files_of, load_predictor
 from rarenodes.training.loop import choose_device
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MEND = "copy the model again, or fit it anew with `python -m rarenodes fit`"
-_OF_A_MEMBER = re.compile(rf"^({MEMBERS}/[^/]+/)+")
 _ALWAYS = ("model.json", "thresholds.safetensors", "card.json", "card.md", *transformations.FILES)
 
 
@@ -93,15 +92,10 @@ def check_free(folder: Path) -> None:
 
     """
     if folder.is_dir() and (not any(folder.iterdir()) or (folder / "model.json").exists()):
-        known = {
-            *_ALWAYS,
-            CHECKSUMS,
-            *(name for kind in KINDS.values() for name in kind.files),
-        }
+        known = {*_ALWAYS, CHECKSUMS, *_files_there(folder)}
         known |= {f"{Path(name).parent}/{CHECKSUMS}" for name in known if "/" in name}
         files = (path for path in folder.rglob("*") if not path.is_dir())
-        found = (path.relative_to(folder).as_posix() for path in files)
-        others = sorted(name for name in found if _OF_A_MEMBER.sub("", name) not in known)
+        others = sorted({path.relative_to(folder).as_posix() for path in files} - known)
         if others:
             raise FileExistsError(
                 f"{folder}: found {others[0]!r} beside a model, which would be lost: name another folder"
@@ -197,6 +191,14 @@ def _description(folder: Path) -> dict[str, Any]:
 
 def _files(description: dict[str, Any]) -> list[str]:
     return list(files_of(description["family"], description["predictor"]))
+
+
+def _files_there(folder: Path) -> list[str]:
+    """Names that the model in a folder gives to what was trained; of all kinds where it cannot say."""
+    try:
+        return _files(read_json(folder / "model.json", MEND))
+    except (OSError, ValueError, KeyError, TypeError):
+        return [name for kind in KINDS.values() for name in kind.files]
 
 
 def _verify(folder: Path, names: list[str]) -> None:

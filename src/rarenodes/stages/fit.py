@@ -79,7 +79,7 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
 
 
 def _run(study: Study, dataset: Dataset, name: str, variant: str, seed: int) -> Run:
-    """A variant's run; of a committee the same run of each member, or the one there is."""
+    """A variant's run; of a committee that of each member, or the one of what is no chance."""
     settings = study.variant(variant, name)
     members = [] if settings.committee is None else settings.committee.members
     return Run(
@@ -88,7 +88,7 @@ def _run(study: Study, dataset: Dataset, name: str, variant: str, seed: int) -> 
         Streams(study.parameters.seed, name, variant, seed),
         study.checkpoint(dataset, name, variant, seed),
         tuple(
-            _run(study, dataset, name, member, min(seed, study.seeds(name, member) - 1))
+            _run(study, dataset, name, member, 0 if study.variant(member).deterministic else seed)
             for member in members
         ),
     )
