@@ -10,9 +10,6 @@ Source: Jasinska-Kobus, Wydmuch, Dembczyński, Kuznetsov and Busa-Fekete, *Proba
 Extreme Multi-label Classification*, 2020.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +23,7 @@ import torch
 import yaml
 from scipy import sparse
 
+from benches.timing import REPOSITORY, in_process
 from rarenodes.datasets import load_dataset
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.active_nodes import active_nodes
@@ -38,7 +36,6 @@ from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.sparse_layer import RowAdam
 from rarenodes.training.sparse_training import SparseTraining
 
-REPOSITORY = Path(__file__).parents[1]
 PARAMS = REPOSITORY / "studies" / "scale" / "params.yaml"
 THREADS = 2
 # Nodes of a text that are asked for.
@@ -67,9 +64,7 @@ class Way:
 
 def napkinxc() -> pd.DataFrame:
     """A row per way, in a process of its own; without label trees where napkinXC is not installed."""
-    command = [sys.executable, "-m", "benches.napkinxc"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    return pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+    return pd.DataFrame(in_process("benches.napkinxc"))
 
 
 def measure(dataset: Dataset, epochs: int = EPOCHS, threads: int = THREADS) -> pd.DataFrame:

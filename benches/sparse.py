@@ -6,18 +6,17 @@ all that it takes.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse as matrices
 
-from benches.timing import resident, seconds_of
+from benches.timing import in_process, resident, seconds_of
+from rarenodes.datasets.targets import closed_targets
 from rarenodes.loss.active_nodes import active_nodes
 from rarenodes.loss.best_first import Likeliest
 from rarenodes.loss.conditional import ConditionalLoss
@@ -27,7 +26,6 @@ from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.sparse_layer import RowAdam
 from rarenodes.training.sparse_training import SparseTraining
 
-REPOSITORY = Path(__file__).parents[1]
 SIZES = (5_000, 20_000, 100_000, 1_000_000)
 # Children of every inner node; so an example has 10 active nodes a level of its path, and the root.
 FAN_OUT = 10
@@ -75,14 +73,7 @@ def million(cases: Sequence[Case] = MILLION) -> pd.DataFrame:
 
 
 def _measured(cases: Sequence[Case]) -> pd.DataFrame:
-    rows = []
-    for case in cases:
-        command = [sys.executable, "-m", "benches.sparse", json.dumps(asdict(case))]
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([in_process("benches.sparse", json.dumps(asdict(case))) for case in cases])
 
 
 def measure(case: Case) -> dict[str, float]:
@@ -92,7 +83,10 @@ def measure(case: Case) -> dict[str, float]:
     hierarchy = (dag if case.dag else complete_tree)(nodes)
     rng = np.random.default_rng(0)
     labels = rng.integers(1, nodes, examples + case.searched)
-    every = closed(hierarchy, labels) if case.dag else paths(nodes, labels)
+    if case.dag:
+        every = closed_targets([[f"{label:08}"] for label in labels], hierarchy)
+    else:
+        every = paths(nodes, labels)
     of_every = _features(every, rng)
     targets, features, unseen = every[:examples], of_every[:examples], of_every[examples:]
     active = active_nodes(targets, hierarchy)
@@ -141,23 +135,6 @@ def dag(nodes: int) -> Hierarchy:
     tree = [(i, (i - 1) // FAN_OUT) for i in range(1, nodes)]
     second = [(i, above - 1) for i, above in tree if above and i % SECOND_PARENT == 0]
     return Hierarchy((f"{i:08}", f"{above:08}") for i, above in (*tree, *second))
-
-
-def closed(hierarchy: Hierarchy, labels: np.ndarray) -> matrices.csr_array:
-    """Closed targets `[examples, nodes]` of one label each, given by number, in any hierarchy."""
-    place = np.array(hierarchy.indices(f"{label:08}" for label in labels))
-    child, parent = hierarchy.edge_index.numpy().T
-    size = len(hierarchy)
-    above = matrices.csr_array((np.ones(len(child), np.int32), (child, parent)), (size, size))
-    ones = np.ones(len(labels), np.int32)
-    reached = matrices.csr_array((ones, (np.arange(len(labels)), place)), (len(labels), size))
-    every = reached
-    while reached.nnz:
-        reached = matrices.csr_array(reached @ above)
-        every = every + reached
-    return matrices.csr_array(
-        (np.ones(every.nnz, np.uint8), every.indices, every.indptr), every.shape
-    )
 
 
 def paths(nodes: int, labels: np.ndarray) -> matrices.csr_array:

@@ -1,14 +1,20 @@
 """Times that can be compared on a noisy machine, and what machine it is."""
 
+import json
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import torch
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, np.ndarray]:
@@ -79,6 +85,18 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def in_process(module: str, *arguments: str) -> Any:
+    """What a module prints last, as JSON, in a process of its own, whose peak memory is all it takes.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def resident(field: str) -> int:

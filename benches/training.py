@@ -3,7 +3,6 @@
 Each runs in a process of its own on two threads, so that its peak memory is all that it takes.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 import yaml
 
-from benches.timing import resident, seconds_of
+from benches.timing import REPOSITORY, in_process, resident, seconds_of
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.train import train as train_stage
@@ -25,7 +24,6 @@ from rarenodes.training.loop import Streams
 from rarenodes.training.sparse_run import SparseRun
 from rarenodes.training.variants import build_loss
 
-REPOSITORY = Path(__file__).parents[1]
 SCALE = REPOSITORY / "studies" / "scale" / "params.yaml"
 # A variant of that study, and epochs beyond those after which validation data say that it is best.
 SPARSE, SPARSE_EPOCHS = "conditional_sparse", 12
@@ -83,22 +81,14 @@ def icd10cm_sparse(epochs: int = SPARSE_EPOCHS) -> pd.DataFrame:
         of_study = [sys.executable, "-m", "rarenodes", "--params", f"{folder}/params.yaml"]
         [name] = values["datasets"]
         subprocess.run([*of_study, "prepare", name], check=True, stdout=subprocess.DEVNULL)
-        command = [sys.executable, "-m", "benches.training", folder, str(epochs)]
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-        )
-    return pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+        return pd.DataFrame(in_process("benches.training", folder, str(epochs)))
 
 
 def _in_process(values: dict[str, Any]) -> pd.DataFrame:
     """A row per seed: `seconds` of training, `au_prc` on the test part, `peak_bytes`."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-        command = [sys.executable, "-m", "benches.training", folder]
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-        )
-    return pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+        return pd.DataFrame(in_process("benches.training", folder))
 
 
 def _train(folder: Path) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import yaml
 from benches import loss, prediction, report, sparse, step, training
 from benches.loss import Case
 from benches.shapes import FUN, GO, chain, leveled, star
+from rarenodes.datasets.targets import closed_targets
 from rarenodes.loss.best_first import Likeliest
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.train import train
@@ -77,10 +78,11 @@ def test_labels_of_any_hierarchy_are_closed():
     labels = np.array([25, 3, 11, 20])
     tree = sparse.complete_tree(30)
     expected = sparse.paths(30, labels).toarray()
-    np.testing.assert_array_equal(sparse.closed(tree, labels).toarray(), expected)
+    names = [[f"{label:08}"] for label in labels]
+    np.testing.assert_array_equal(closed_targets(names, tree).toarray(), expected)
     some = sparse.dag(30)
     assert not some.is_tree
-    targets = sparse.closed(some, labels).toarray()
+    targets = closed_targets(names, some).toarray()
     assert targets.max() == 1
     assert some.is_coherent(torch.from_numpy(targets))
     # 20 has parents 1 and 0, 25 has 2 and 1.

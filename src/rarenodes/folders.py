@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -192,6 +193,21 @@ def writing(path: Path) -> Iterator[None]:
             f"{path}: cannot be written: {_one_line(error)}; make room there, or make the folder "
             "writable, and run the same command again"
         ) from None
+
+
+def save_arrays(arrays: Mapping[str, Any], path: Path) -> None:
+    """Write NumPy arrays into a file of safetensors, whatever their order in memory.
+
+    Args:
+        arrays: by name.
+        path: the file, in a folder that is there.
+
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    # safetensors writes an array's memory, whatever its order.
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def explained(error: Exception) -> str:

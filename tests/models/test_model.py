@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -365,7 +366,7 @@ def test_a_committee_is_the_mean_of_its_members(texts, name):
     traces = traces_in(texts, [member.variant.family for member in run.members], settings.mean)
     given = None if traces is None else traces[:, here]
     valid = [p[texts.split["valid"]][:, here] for p in of_members]
-    weights = weights_on_validation(texts, settings, valid, given)
+    weights = weights_on_validation("test", texts, settings, valid, given)
     expected = combine(
         [p[:, here] for p in of_members], weights, settings.mean, texts.hierarchy, here, given
     )
@@ -411,6 +412,13 @@ def test_a_card_says_what_a_model_is_made_of_and_holds(texts, nested):
     assert "    - `neighbours` (a test), which counts" in page
     plain = json.loads(json.dumps(fitted(texts, VARIANTS["forest"]).card))
     assert not [limit for limit in plain["limits"] if "It holds" in limit]
+
+
+def test_a_model_whose_card_names_no_members_can_be_saved_again(saved, tmp_path):
+    model = Model.load(saved)
+    older = {name: value for name, value in model.card.items() if name != "members"}
+    replace(model, card=older).save(tmp_path / "again")
+    Model.load(tmp_path / "again")
 
 
 def test_memory_holds_one_batch(texts, saved, monkeypatch):

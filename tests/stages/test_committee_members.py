@@ -10,7 +10,7 @@ from rarenodes.models.model import Model
 from rarenodes.scores.metrics import average_precision
 from rarenodes.stages.combine import combine, mean_without
 from rarenodes.stages.committee_members import COLUMNS, what_members_add
-from rarenodes.stages.fit import fit
+from rarenodes.stages.fit import _run, fit
 from rarenodes.stages.material import Material
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.score import score
@@ -89,6 +89,19 @@ def test_members_that_are_trained_by_chance_have_the_run_that_is_asked_for(study
     card = fit(study, NAME, "pair", tmp_path / "model", seed=5).card
     runs = {member["variant"]: member["seed"]["run"] for member in card["members"]}
     assert runs == {"mcm": 5, "neighbours": 0}
+
+
+def test_a_member_with_fewer_runs_has_the_one_that_is_combined(study, material, tmp_path):
+    values = yaml.safe_load(study.params_file.read_text())
+    values["variants"]["once"] = {"about": "one run", "training": {"seeds": 1}}
+    values["variants"]["uneven"] = {"about": "", "committee": {"members": ["mcm", "once"]}}
+    values["committees"] = ["uneven"]
+    values.pop("catalogue")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    uneven = Study(tmp_path / "params.yaml")
+    for seed, expected in ((1, [1, 0]), (5, [5, 5])):
+        run = _run(uneven, material.dataset, NAME, "uneven", seed)
+        assert [member.streams.seed for member in run.members] == expected
 
 
 def test_the_table_says_what_the_predictions_say(study, material):

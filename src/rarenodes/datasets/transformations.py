@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from rarenodes.datasets.columns import ColumnTransformation, PlainFeatures
 from rarenodes.datasets.text import TextTransformation
-from rarenodes.folders import read_json, reading, writing
+from rarenodes.folders import read_json, reading, save_arrays, writing
 
 Fitted = TextTransformation | ColumnTransformation | PlainFeatures
 
@@ -27,9 +26,7 @@ def save_transformation(transformation: Fitted, folder: Path) -> None:
     with writing(folder):
         text = json.dumps(description, indent=1, ensure_ascii=False)
         (folder / FILES[0]).write_text(text + "\n", encoding="utf-8")
-        # safetensors writes an array's memory, whatever its order.
-        arrays = transformation.arrays()
-        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / FILES[1])
+        save_arrays(transformation.arrays(), folder / FILES[1])
 
 
 def load_transformation(folder: Path, mend: str) -> Fitted:

@@ -215,7 +215,7 @@ def card_text(card: Mapping[str, Any]) -> str:
 def _runs(card: Mapping[str, Any], indent: str = "") -> list[str]:
     """How it was trained; of a committee, each member."""
     lines = [f"{indent}- {_run(card)}"]
-    for member in card["members"]:
+    for member in card.get("members", []):  # which older cards do not name
         about = f"`{member['variant']}` ({member['about']}), which counts {member['weight']:.2f}"
         lines.append(f"{indent}  - {about}")
         lines += _runs(member, f"{indent}    ")

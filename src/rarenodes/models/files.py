@@ -20,8 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from rarenodes.datasets import transformations
 from rarenodes.datasets.transformations import load_transformation, save_transformation
@@ -32,6 +31,7 @@ from rarenodes.folders import (
     read_json,
     reading,
     replace_folder,
+    save_arrays,
     verify_checksums,
     write_checksums,
     writing,
@@ -130,7 +130,7 @@ def _write(model: "Model", folder: Path) -> None:
     _write_text(folder / "model.json", _as_json(description))
     _write_text(folder / "card.json", _as_json(model.card))
     _write_text(folder / "card.md", card_text(model.card))
-    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / _ALWAYS[1])
+    save_arrays(arrays, folder / _ALWAYS[1])
     save_transformation(model.transformation, folder)
     model.predictor.save(folder)
     write_checksums(folder, [*_ALWAYS, *_files(description)])

@@ -158,12 +158,9 @@ def _committee(dataset: Dataset, run: Run) -> Predictor:
     decided_on = [
         _on_validation(dataset, member) if held_out else nothing for member in members.values()
     ]
-    try:
-        weights = weights_on_validation(
-            dataset, settings, decided_on, None if traces is None else traces[:, here]
-        )
-    except ValueError as error:
-        raise SettingsError(f"{about}: {error}") from None
+    weights = weights_on_validation(
+        about, dataset, settings, decided_on, None if traces is None else traces[:, here]
+    )
     weights = weights_of_all_nodes(weights, dataset)
     return Committee(members, weights, settings.mean, dataset.hierarchy, traces)
 

@@ -83,10 +83,7 @@ def _combined(
     for seed in range(seeds):
         of_seed = [_of_seed(member, seed) for member in members]
         decided_on = [v if held_out else t for v, t in of_seed]
-        try:
-            weights = weights_on_validation(dataset, settings, decided_on, traces)
-        except ValueError as error:
-            raise SettingsError(f"{name} {variant}: {error}") from None
+        weights = weights_on_validation(f"{name} {variant}", dataset, settings, decided_on, traces)
         given = (weights, settings.mean, dataset.hierarchy, dataset.evaluated, traces)
         test.append(mean_of([t for _, t in of_seed], *given, unknown["test"]))
         if held_out:

@@ -79,18 +79,26 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
 
 
 def _run(study: Study, dataset: Dataset, name: str, variant: str, seed: int) -> Run:
-    """A variant's run; of a committee that of each member, or the one of what is no chance."""
+    """A variant's run; of a committee, that of each member.
+
+    Of the study's runs those that `combine` takes: of a member that has fewer, its last. Beyond
+    them the run of that number, of what is trained by chance.
+    """
     settings = study.variant(variant, name)
     members = [] if settings.committee is None else settings.committee.members
+    in_study = seed < study.seeds(name, variant)
+
+    def of_member(member: str) -> int:
+        if in_study:
+            return min(seed, study.seeds(name, member) - 1)
+        return 0 if study.variant(member).deterministic else seed
+
     return Run(
         settings,
         study.training(name, variant),
         Streams(study.parameters.seed, name, variant, seed),
         study.checkpoint(dataset, name, variant, seed),
-        tuple(
-            _run(study, dataset, name, member, 0 if study.variant(member).deterministic else seed)
-            for member in members
-        ),
+        tuple(_run(study, dataset, name, member, of_member(member)) for member in members),
     )
 
 

@@ -331,6 +331,7 @@ def choose_weights(
 
 
 def weights_on_validation(
+    where: str,
     dataset: Dataset,
     settings: CommitteeSettings,
     members: Sequence[Probabilities],
@@ -339,6 +340,7 @@ def weights_on_validation(
     """What `choose_weights` decides on a data set's validation part.
 
     Args:
+        where: the committee, for the message.
         dataset: with targets, and pairs that are unknown.
         settings: of the committee.
         members: validation probabilities of evaluated nodes, `[examples, nodes]` each; any others
@@ -346,18 +348,21 @@ def weights_on_validation(
         traces: of evaluated nodes, from `traces_in`.
 
     Raises:
-        ValueError: as `choose_weights`.
+        SettingsError: nothing to decide by.
 
     """
-    return choose_weights(
-        members,
-        dataset.targets[dataset.split["valid"]][:, dataset.evaluated],
-        settings.weights,
-        settings.mean,
-        dataset.counts("train")[dataset.evaluated],
-        traces,
-        unknown_in(dataset, "valid"),
-    )
+    try:
+        return choose_weights(
+            members,
+            dataset.targets[dataset.split["valid"]][:, dataset.evaluated],
+            settings.weights,
+            settings.mean,
+            dataset.counts("train")[dataset.evaluated],
+            traces,
+            unknown_in(dataset, "valid"),
+        )
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def check_held_out(where: str, settings: CommitteeSettings, held_out: bool) -> None:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from rarenodes.folders import reading, writing
+from rarenodes.folders import reading, save_arrays, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.predictors.predictor import Predictor
 from rarenodes.training.committee import Weights, combine
@@ -75,8 +75,7 @@ class Committee(Predictor):
         arrays = {"weights": self.weights}
         arrays |= {} if self.traces is None else {"traces": self.traces}
         with writing(folder):
-            arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(arrays, folder / self.files[0])
+            save_arrays(arrays, folder / self.files[0])
             for name, member in self.members.items():
                 (folder / MEMBERS / name).mkdir(parents=True)
                 member.save(folder / MEMBERS / name)

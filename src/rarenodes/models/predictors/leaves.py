@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from scipy import sparse
 
-from rarenodes.folders import reading, writing
+from rarenodes.folders import reading, save_arrays, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.predictors.predictor import Predictor, batches
 from rarenodes.training.forest import Forest, Trees
@@ -58,8 +58,7 @@ class Leaves(Predictor):
         arrays = {n: a for n, a in asdict(self.forest.trees).items() if n != "width"}
         arrays |= {f"shares.{part}": getattr(self.forest.shares, part) for part in _SHARES}
         with writing(folder):
-            arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(arrays, folder / self.files[0])
+            save_arrays(arrays, folder / self.files[0])
 
     @classmethod
     def load(

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from scipy import sparse
 
-from rarenodes.folders import reading, writing
+from rarenodes.folders import reading, save_arrays, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.predictors.networks import Networks
 from rarenodes.models.predictors.predictor import Predictor
@@ -147,7 +147,7 @@ def _save(found: Sequence[Neighbours], folder: Path) -> None:
         if pairs is not None:
             arrays |= {f"{name}.{part}": getattr(pairs, part) for part in ("indptr", "indices")}
     with writing(folder):
-        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / FILE)
+        save_arrays(arrays, folder / FILE)
 
 
 def _load(

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from rarenodes.folders import reading, writing
+from rarenodes.folders import reading, save_arrays, writing
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.models.predictors.predictor import Predictor, batches
 from rarenodes.training.linear import Linear
@@ -54,8 +54,7 @@ class Regressions(Predictor):
         """Write the regressions' file."""
         arrays = {"weights": self.linear.weights, "intercept": self.linear.intercept}
         with writing(folder):
-            arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(arrays, folder / self.files[0])
+            save_arrays(arrays, folder / self.files[0])
 
     @classmethod
     def load(
