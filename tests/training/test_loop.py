@@ -221,7 +221,7 @@ def test_two_at_once_train_one_after_the_other(dataset, tmp_path, monkeypatch):
 
     class Waits(logging.Handler):
         def emit(self, record):
-            if "waiting for process" in record.getMessage():
+            if "waiting for" in record.getMessage():
                 second_waits.set()
 
     def slow(run, epoch, order):
