@@ -49,6 +49,9 @@ def of_sparse(sparse: pd.DataFrame) -> Figure:
     """Seconds an epoch against the number of nodes, dense and of active nodes; time an active node."""
     with style():
         figure, (epochs, nodes) = plt.subplots(1, 2, figsize=(7, 3))
+        whole = sparse["labels_from"] == sparse["nodes"] - 1
+        alike = sparse[~whole | (sparse["nodes"] == sparse["nodes"].min())]
+        sparse = sparse[whole]
         for column, label, look in (
             ("dense_epoch_seconds", "all nodes", {"color": GREY, "marker": "s", "linestyle": ":"}),
             ("epoch_seconds", "active nodes", {"color": BLUE, "marker": "o"}),
@@ -57,9 +60,13 @@ def of_sparse(sparse: pd.DataFrame) -> Figure:
             epochs.plot(row["nodes"], row[column], label=label, markersize=5, **look)
         epochs.set(xscale="log", yscale="log", xlabel="nodes", ylabel="seconds an epoch")
         epochs.legend(fontsize=8)
-        nodes.plot(
-            sparse["nodes"], sparse["us_per_active_node"], color=BLUE, marker="o", markersize=5
-        )
+        for rows, label, look in (
+            (sparse, "labels from all nodes", {}),
+            (alike, "as many rows a pair", {"linestyle": "--", "markerfacecolor": "white"}),
+        ):
+            look = {"color": BLUE, "marker": "o", "markersize": 5} | look
+            nodes.plot(rows["nodes"], rows["us_per_active_node"], label=label, **look)
+        nodes.legend(fontsize=8, loc="lower right")
         nodes.set(xscale="log", xlabel="nodes", ylabel="µs an active node and example")
         nodes.set_ylim(0, None)
     return figure

@@ -1,6 +1,7 @@
 """Sparse conditional training and search on synthetic hierarchies of up to a million nodes.
 
-On trees at about equal active nodes whatever the size; and on a tree and a DAG of a million nodes with as
+On trees at about equal active nodes whatever the size, once with labels from all nodes and once from so few
+that the examples of a batch share their rows as often as in the smallest tree; and on a tree and a DAG of a million nodes with as
 many examples as a catalogue may have. Each case runs in a process of its own, so that its peak memory is
 all that it takes.
 """
@@ -49,6 +50,7 @@ class Case:
         searched: further examples, for whose likeliest nodes is searched.
         dag: whether some nodes have two parents.
         threads: at once.
+        within: how many nodes labels are from, the last ones; 0: all.
 
     """
 
@@ -57,14 +59,46 @@ class Case:
     searched: int = 2_000
     dag: bool = False
     threads: int = 1
+    within: int = 0
+
+    def labels(self, rng: np.random.Generator, number: int) -> np.ndarray:
+        """The one label of each of so many examples."""
+        first = self.nodes - self.within if self.within else 1
+        return rng.integers(first, self.nodes, number)
 
 
 MILLION = tuple(Case(1_000_000, 200_000, 10_000, dag, 2) for dag in (False, True))
 
 
 def sparse(sizes: Sequence[int] = SIZES, examples: int = EXAMPLES) -> pd.DataFrame:
-    """A row per number of nodes; dense training is timed for some steps and stated per epoch."""
-    return _measured([Case(nodes, examples) for nodes in sizes])
+    """A row per number of nodes; dense training is timed for some steps and stated per epoch.
+
+    Then a row for each but the smallest, with labels from so few nodes that as many pairs of an example
+    and an active node share a row as in the smallest: what is left to differ is the hierarchy's size.
+    """
+    share = rows_a_pair(Case(sizes[0]))
+    shared = [Case(nodes, examples, within=sharing(nodes, share)) for nodes in sizes[1:]]
+    return _measured([*(Case(nodes, examples) for nodes in sizes), *shared])
+
+
+def rows_a_pair(case: Case, batches: int = 20) -> float:
+    """Distinct active nodes of a batch, over its pairs of an example and an active node; a mean."""
+    labels = case.labels(np.random.default_rng(0), batches * BATCH)
+    active = active_nodes(paths(case.nodes, labels), complete_tree(case.nodes))
+    of_batches = [active.of(np.arange(i, i + BATCH)).nodes for i in range(0, len(labels), BATCH)]
+    return float(np.mean([len(np.unique(nodes)) / len(nodes) for nodes in of_batches]))
+
+
+def sharing(nodes: int, share: float) -> int:
+    """From how many nodes labels are, so that `rows_a_pair` is about `share`: by bisection."""
+    low, high = 1, nodes - 1
+    while high - low > max(1, low // 50):
+        middle = (low + high) // 2
+        if rows_a_pair(Case(nodes, within=middle)) < share:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def million(cases: Sequence[Case] = MILLION) -> pd.DataFrame:
@@ -82,7 +116,7 @@ def measure(case: Case) -> dict[str, float]:
     nodes, examples = case.nodes, case.examples
     hierarchy = (dag if case.dag else complete_tree)(nodes)
     rng = np.random.default_rng(0)
-    labels = rng.integers(1, nodes, examples + case.searched)
+    labels = case.labels(rng, examples + case.searched)
     if case.dag:
         every = closed_targets([[f"{label:08}"] for label in labels], hierarchy)
     else:
@@ -111,7 +145,9 @@ def measure(case: Case) -> dict[str, float]:
         "nodes": nodes,
         "examples": examples,
         "threads": case.threads,
+        "labels_from": case.within or nodes - 1,
         "active": len(active.nodes) / examples,
+        "rows_a_pair": np.nan if case.dag else rows_a_pair(case),
         "epoch_seconds": float(np.median(taken)),
         "us_per_active_node": 1e6 * float(np.median(taken)) / len(active.nodes),
         "us_top_5": 1e6 * searching / case.searched,

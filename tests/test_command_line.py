@@ -75,7 +75,7 @@ def test_training_again_gives_the_same_bytes(trained):
 
 
 def test_finished_runs_leave_no_checkpoints(trained):
-    assert not list((trained / "scratch" / "checkpoints").glob("*"))
+    assert not list((trained / "scratch" / "checkpoints").glob("*/*"))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_variant_of_the_catalogue_is_trained_by_name(tmp_path, capsys):
     assert call(folder, "prepare", "toy") == 0
     assert call(folder, "train", "toy", "mc_dropout") == 0
     assert len(Results.load(folder / "results" / "toy" / "mc_dropout").test) == 2
-    assert not list((folder / "scratch" / "checkpoints").glob("*"))
+    assert not list((folder / "scratch" / "checkpoints").glob("*/*"))
     assert call(folder, "train", "toy", "mc_dropuot") == 1
     assert "did you mean 'mc_dropout'?" in capsys.readouterr().err
 

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,7 +114,7 @@ def test_a_committee_of_own_variants_is_scored_and_kept(tmp_path, capsys):
     values["training"]["keep_probabilities"] = False
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     assert call(tmp_path, "run") == 1
-    assert "committees need probabilities: set it to true" in capsys.readouterr().err
+    assert "'committee_hidden' is of probabilities that are not kept" in capsys.readouterr().err
 
 
 def test_check_fails_on_what_will_fail(own, tmp_path, capsys):
@@ -303,3 +305,41 @@ def test_data_that_changed_since_they_were_prepared_are_noticed(own, tmp_path, c
     output = str(tmp_path / "model")
     assert call(tmp_path / "study", "fit", "texts", "linear_conditional", "--output", output) == 0
     assert "the data changed since they were prepared" in caplog.text
+
+
+def test_a_committee_of_the_catalogue_is_not_its_own_member(tmp_path, capsys):
+    for name in ("texts.csv", "animals_edges.csv"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    values = yaml.safe_load((EXAMPLES / "start.yaml").read_text())
+    circle = {
+        one: {"about": "one of two", "committee": {"members": [other, "mcm"]}}
+        for one, other in (("first", "second"), ("second", "first"))
+    }
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"variants": circle}))
+    values["catalogue"] = ["more.yaml"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    assert call(tmp_path, "fit", "texts", "first", "--output", str(tmp_path / "model")) == 1
+    assert "a committee cannot be its own member, found" in capsys.readouterr().err
+
+
+def test_models_that_share_a_training_can_be_fitted_at_the_same_time(tmp_path):
+    """Each waits for the other's training, and none removes what the other goes on from."""
+    values = yaml.safe_load((EXAMPLES / "start.yaml").read_text())
+    for name in ("texts.csv", "animals_edges.csv"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    values["training"]["epochs"] = 3
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    command = [sys.executable, "-m", "rarenodes", "--params", str(tmp_path / "params.yaml")]
+    started = [
+        subprocess.Popen(
+            [*command, "fit", "texts", "mcm", "--output", str(tmp_path / f"model-{i}")],
+            stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(4)
+    ]  # fmt: skip
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 4, errors
+    models = [Model.load(tmp_path / f"model-{i}") for i in range(4)]
+    assert len({model.predictor.ensemble.weights[0].sum().item() for model in models}) == 1
+    left = [path.name for path in (tmp_path / "scratch" / "checkpoints").iterdir()]
+    assert all(name.endswith(".lock") for name in left)

@@ -171,7 +171,7 @@ NO_DEPENDENCE = {
     "evaluate": {"training", "datasets", "loss"},
     "compare": {"training", "datasets", "loss", "scores"},
     "images": {"training", "datasets", "loss", "scores"},
-    "scale": {"training", "datasets", "loss", "inference"},
+    "scale": {"training", "datasets", "loss"},
     "gallery": {"datasets", "scores", "inference"},
     "audit": set(),
 }

@@ -159,23 +159,50 @@ def finds(unseen: float) -> pd.DataFrame:
 OVERALL = pd.DataFrame({"variant": ["mcm"], "macro_average_precision_with_positives": [0.465]})
 
 
+def large_differences() -> pd.DataFrame:
+    rows = [
+        (nodes, *rest)
+        for nodes in ("with_positives", "0", "1–5")
+        for rest in (
+            ("sparse", "mcm", 0.5, 0.001, 0.499, 0.4, 0.6, "better"),
+            ("near", "mcm", 0.001, 0.001, 0.0, -0.001, 0.001, "same"),
+            ("near", "sparse", 0.2, 0.5, -0.3, -0.4, -0.2, "worse"),
+        )
+    ]
+    columns = ["nodes", "variant", "baseline", "score", "baseline_score", "difference"]
+    table = pd.DataFrame(rows, columns=[*columns, "lower", "upper", "verdict"])
+    return table.assign(measure="macro_average_precision", at="none")
+
+
 def test_what_a_large_hierarchy_shows_by_hand():
-    values = scale_values(finds(0.0), OVERALL)
+    values = scale_values(finds(0.0), OVERALL, large_differences())
     assert (values["nodes"], values["unseen_nodes"], values["unseen_found"]) == (100, 60, 0.0)
     assert values["rarest_recall_half"] == [0.15]
     assert values["rarest_precision_half"] == [0.72]
     assert values["rarest_recall_tuned"] == [0.33]
     assert values["ranking"] == [0.465]
+    assert [row["variant"] for row in values["against"]["unseen"]] == ["sparse", "near"]
     text = render("scale_opening", values)
-    assert "**Of 100 nodes with test positives, 60 have no training positive**" in text
-    assert "nothing finds any of these" in text
+    assert (
+        "**Of 100 nodes with test positives, 60 have no training positive**; of these `mcm` has 0.001, "
+        "`sparse` 0.500 (+0.499 [+0.400, +0.600], clearly higher) and `near` 0.001 (0.000 [-0.001, "
+        "+0.001], practically the same)."
+    ).replace("[-", "[−") in text
+    assert "nodes with 1 to 5 training positives** `mcm` has 0.001, " in text
+    assert "**Of all nodes with test positives** `mcm` has 0.001, " in text
+    assert "`near` 0.200" not in text  # a contrast is not from the baseline
+    assert "nothing finds any node without a training positive" in text
     assert "`mcm` 15 % (precision 0.720) and 33 % (0.370)." in text
-    assert "`mcm` 0.465." in text
+
+
+def test_a_large_hierarchy_with_one_variant():
+    text = render("scale_opening", scale_values(finds(0.0), OVERALL, large_differences().iloc[:0]))
+    assert "nothing to compare it with: `mcm` 0.465." in text
 
 
 def test_nodes_without_training_positives_that_are_found_all_the_same():
-    assert "a variant finds 2.0 % of these at most" in render(
-        "scale_opening", scale_values(finds(0.02), OVERALL)
+    assert "a variant finds at most 2.0 % of the nodes without a training positive" in render(
+        "scale_opening", scale_values(finds(0.02), OVERALL, large_differences())
     )
 
 

@@ -1,5 +1,6 @@
 """Scores from files against the same scores in memory."""
 
+import shutil
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -16,11 +17,14 @@ from rarenodes.scores import metrics
 from rarenodes.scores import stored as storage
 from rarenodes.scores.run_tables import Predictions, node_table, score_run
 from rarenodes.scores.stored import StoredScores, in_blocks
+from rarenodes.settings import SettingsError
+from rarenodes.stages.combine import combine
 from rarenodes.stages.prepare import prepare
 from rarenodes.stages.score import score_variant
 from rarenodes.stages.train import train as train_stage
 from rarenodes.study.params import Study
 from rarenodes.study.results import Results
+from rarenodes.training.combined_scores import CombinedScores
 
 TINY = Path(__file__).parents[1] / "tiny" / "params.yaml"
 
@@ -155,3 +159,74 @@ def test_results_do_not_depend_on_whether_probabilities_are_kept(tmp_path, varia
         assert left <= {"checkpoints", "run_log.csv"}
     for of_kept, of_scored in zip(found[True], found[False], strict=True):
         pd.testing.assert_frame_equal(of_scored, of_kept)
+
+
+def test_committees_do_not_depend_on_whether_probabilities_are_kept(tmp_path):
+    values = yaml.safe_load(TINY.read_text())
+    del values["datasets"]["toy_limited"]
+    equal = {"members": ["mcm", "near"], "weights": "equal"}
+    decided = {"members": ["mcm", "near", "equal"], "weights": "validation", "mean": "arithmetic"}
+    values["variants"] = {
+        "mcm": values["variants"]["mcm"],
+        "near": {"about": "the nearest", "neighbours": {"count": 5}},
+        "equal": {"about": "of both", "committee": equal},
+        "decided": {"about": "of these and a committee", "committee": decided},
+    }
+    values["committees"] = ["equal", "decided"]
+    values["evaluation"] = {"baseline": "mcm", "precision_at": [1, 3]}
+    values["training"]["keep_ensembles"] = True
+    found = {}
+    for keep in (True, False):
+        values["training"]["keep_probabilities"] = keep
+        folder = tmp_path / str(keep)
+        folder.mkdir()
+        (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        study = Study(folder / "params.yaml")
+        prepare(study, "toy", study.prepared("toy"))
+        for variant in ("mcm", "near"):
+            train_stage(study, "toy", variant, study.results("toy", variant))
+        combine(study, "toy", study.results("toy", "equal").parent)
+        dataset = Dataset.load(study.prepared("toy"))
+        for variant in ("equal", "decided"):
+            tables = score_variant(study, dataset, "toy", variant)
+            history = Results.load(study.results("toy", variant)).history
+            found[keep, variant] = (*tables, history)
+            assert len(tables[1]) == 2
+    for variant in ("equal", "decided"):
+        for of_kept, of_blocks in zip(found[True, variant], found[False, variant], strict=True):
+            pd.testing.assert_frame_equal(of_blocks, of_kept)
+    shutil.rmtree(study.results("toy", "mcm") / "ensemble-1")
+    with pytest.raises(
+        SettingsError, match=r"networks of seed 1 were kept, .*keep_ensembles to true"
+    ):
+        combine(study, "toy", study.results("toy", "equal").parent)
+
+
+def test_means_of_some_nodes_at_a_time_have_one_weight_a_member(store):
+    halves = store(np.full((4, 3), 0.5, np.float32))
+    with pytest.raises(ValueError, match=r"expected \(2,\): with weights by node a child may"):
+        CombinedScores([halves, halves], np.full((2, 3), 0.5), "geometric")
+    with pytest.raises(ValueError, match="expected one shape for all"):
+        CombinedScores([halves, store(np.zeros((4, 2), np.float32))], np.full(2, 0.5), "geometric")
+
+
+@pytest.mark.parametrize(
+    ("change", "mend"),
+    [
+        ({"weights": "rarity"}, "set its weights to equal or validation"),
+        ({"weights": "equal"}, "set training.keep_ensembles to true"),
+    ],
+)
+def test_committees_of_what_is_not_kept_are_refused_before_training(tmp_path, change, mend):
+    values = yaml.safe_load(TINY.read_text())
+    values["training"]["keep_probabilities"] = False
+    values["variants"]["both"] = {
+        "about": "a committee",
+        "committee": {"members": ["mcm", "weighted_binary"], **change},
+    }
+    values["committees"] = ["both"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with pytest.raises(
+        SettingsError, match=f"'both' is of probabilities that are not kept.*{mend}"
+    ):
+        Study(tmp_path / "params.yaml")

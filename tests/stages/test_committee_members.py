@@ -8,8 +8,8 @@ import yaml
 
 from rarenodes.models.model import Model
 from rarenodes.scores.metrics import average_precision
-from rarenodes.stages.combine import combine, mean_without
-from rarenodes.stages.committee_members import COLUMNS, what_members_add
+from rarenodes.stages.combine import combine
+from rarenodes.stages.committee_members import COLUMNS, mean_without, what_members_add
 from rarenodes.stages.fit import _run, fit
 from rarenodes.stages.material import Material
 from rarenodes.stages.prepare import prepare

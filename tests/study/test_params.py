@@ -590,3 +590,13 @@ def test_neighbours_in_a_hidden_layer_need_one_before_anything_trains(tmp_path, 
 
     with pytest.raises(SettingsError, match=re.escape(message)):
         study_with(tmp_path, change)
+
+
+def test_a_committee_is_named_once(tmp_path):
+    values = yaml.safe_load(TINY.read_text())
+    members = {"members": ["mcm", "weighted_binary"], "weights": "equal"}
+    values["variants"]["both"] = {"about": "a committee", "committee": members}
+    values["committees"] = ["both", "both"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with pytest.raises(SettingsError, match="committees: 'both' is named twice"):
+        Study(tmp_path / "params.yaml")

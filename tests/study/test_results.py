@@ -11,14 +11,19 @@ from rarenodes.folders import UnreadableFile
 from rarenodes.study import results as module
 from rarenodes.study.results import Results, name_rows_and_columns
 
-FILES = ("nodes.parquet", "seeds.csv", "history.csv", "probabilities.safetensors")
+FILES = (
+    *("nodes.parquet", "seeds.csv", "history.csv"),
+    *("probabilities.safetensors", "influences.safetensors"),
+)
 
 
 @pytest.fixture
 def folder(tmp_path):
     table = pd.DataFrame({"seed": [0, 1], "score": [0.25, 0.1]})
     path = tmp_path / "toy" / "mcm"
-    Results(table, np.ones((2, 3, 4), dtype=np.float32), nodes=table, seeds=table).save(path)
+    ones = np.ones((2, 3, 4), dtype=np.float32)
+    moves = np.ones((2, 3, 5, 3), dtype=np.float32)
+    Results(table, ones, nodes=table, seeds=table, influences=moves).save(path)
     return path
 
 
@@ -27,6 +32,7 @@ def test_what_was_saved_is_loaded(folder):
     assert found.nodes.equals(found.seeds)
     assert found.seeds["score"].tolist() == [0.25, 0.1]
     assert found.test.shape == (2, 3, 4)
+    assert found.influences.shape == (2, 3, 5, 3)
 
 
 def test_no_results_name_the_stage_to_run(tmp_path):

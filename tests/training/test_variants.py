@@ -420,7 +420,7 @@ BY_HAND = {
     ),
     **dict.fromkeys(["conditional_mc_dropout", "conditional_then_unconditional"], 3 + 5),
     **dict.fromkeys(["conditional_sparse", "conditional_sparse_moving"], 3 + 5),
-    **dict.fromkeys(["mcm_unseen_constant", "bce_posthoc_unseen_constant"], 6),
+    **dict.fromkeys(["mcm_unseen_constant", "mcm_with_constant", "bce_posthoc_unseen_constant"], 6),
     # The child is positive in 4 of 8, with odds of (4 + ½) / (4 + ½); the grandchild in 1 of 4, with
     # odds of (1 + ½) / (3 + ½): 3/10 are positive.
     **dict.fromkeys(["conditional_prior", "conditional_prior_unseen_constant"], CONDITIONAL_PRIOR),

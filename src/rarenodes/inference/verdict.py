@@ -22,6 +22,36 @@ from rarenodes.settings import Settings
 
 POWER = 0.8
 
+# Of a table of judged differences, as it is written: what, of what, how large, how sure.
+DIFFERENCE_COLUMNS = [
+    "measure",
+    "nodes",
+    "at",
+    "variant",
+    "baseline",
+    "score",
+    "baseline_score",
+    "difference",
+    "lower",
+    "upper",
+    "p",
+    "holm_p",
+    "tests",
+    "verdict",
+    "symbol",
+    "clear",
+    "margin",
+    "resolution",
+    "standard_error",
+    "degrees_of_freedom",
+    "positives",
+    "covers",
+    "seeds",
+    "baseline_seeds",
+    "seed_spread",
+    "baseline_seed_spread",
+]
+
 
 class Word(Enum):
     """What a comparison shows; the value is what tables hold."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from scipy import sparse
 
 NODES_AT_ONCE = 512
@@ -64,6 +64,16 @@ class StoredScores(BlockedScores):
         self._file.seek(self.dtype.itemsize * self.shape[0] * nodes.start)
         content = self._file.read(self.dtype.itemsize * self.shape[0] * width)
         return np.frombuffer(content, dtype=self.dtype).reshape(self.shape[0], width)
+
+
+def columns(
+    scores: Float[np.ndarray, "examples nodes"] | BlockedScores, chosen: Bool[np.ndarray, " nodes"]
+) -> Float[np.ndarray, "examples chosen"]:
+    """The scores of some nodes, in memory."""
+    if not isinstance(scores, BlockedScores):
+        return np.asarray(scores)[:, chosen]
+    blocks = [nodes for nodes in scores.blocks() if chosen[nodes].any()]
+    return np.concatenate([scores.read(nodes)[:, chosen[nodes]] for nodes in blocks], axis=1)
 
 
 def in_blocks(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy import sparse
 
-from rarenodes.inference.verdict import judged
+from rarenodes.inference.verdict import DIFFERENCE_COLUMNS, judged
 from rarenodes.pages.tables import example_name, scores_by, seed_summary, write_table
 from rarenodes.scores import catalogue, metrics, reach
 from rarenodes.scores.catalogue import RARE, RARE_RANKING, family
@@ -22,35 +22,6 @@ from rarenodes.scores.unknown import unknown_in
 from rarenodes.stages.committee_members import what_members_add
 from rarenodes.stages.material import Material
 from rarenodes.study.params import Study
-
-DIFFERENCE_COLUMNS = [
-    "measure",
-    "nodes",
-    "at",
-    "variant",
-    "baseline",
-    "score",
-    "baseline_score",
-    "difference",
-    "lower",
-    "upper",
-    "p",
-    "holm_p",
-    "tests",
-    "verdict",
-    "symbol",
-    "clear",
-    "margin",
-    "resolution",
-    "standard_error",
-    "degrees_of_freedom",
-    "positives",
-    "covers",
-    "seeds",
-    "baseline_seeds",
-    "seed_spread",
-    "baseline_seed_spread",
-]
 
 
 @dataclass(frozen=True)

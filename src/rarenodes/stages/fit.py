@@ -22,6 +22,8 @@ from rarenodes.models.run import Run
 from rarenodes.settings import SettingsError
 from rarenodes.stages.prepare import load_source
 from rarenodes.study.params import Study
+from rarenodes.training.checkpoints import discard
+from rarenodes.training.committee import CommitteeSettings, members_first
 from rarenodes.training.loop import Streams
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
         OSError: the folder holds something else, or cannot be written.
 
     """
+    _check_members(study, variant)
     training = study.training(name, variant)
     check_free(folder)
     if seed < 0:
@@ -74,8 +77,21 @@ def fit(study: Study, name: str, variant: str, folder: Path, seed: int = 0) -> M
     model = fit_model(dataset, run, study.parameters.evaluation.rarity_counted_in)
     model.save(folder)
     for trained in run.trained:
-        shutil.rmtree(trained.checkpoint, ignore_errors=True)
+        discard(trained.checkpoint, str(trained.streams))
     return model
+
+
+def _check_members(study: Study, variant: str) -> None:
+    """Refuse a committee of the catalogue that is its own member, which no study has named."""
+    found: dict[str, CommitteeSettings] = {}
+    names = [variant]
+    while names:
+        name = names.pop()
+        settings = study.variant(name).committee
+        if settings is not None and name not in found:
+            found[name] = settings
+            names += settings.members
+    members_first(found, study.variants | study.catalogue, str(study.params_file))
 
 
 def _run(study: Study, dataset: Dataset, name: str, variant: str, seed: int) -> Run:

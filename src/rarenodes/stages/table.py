@@ -134,7 +134,11 @@ STAGES: Mapping[str, Stage] = {
         run=_lazily("stages.combine", "combine"),
         inputs=(_PREPARED, "results/{dataset}"),
         params=("seed", "datasets.{dataset}", "training", "variants", "committees", "evaluation"),
-        library=(_DATASET, "loss", "scores", "stages/combine.py", "training"),
+        library=(
+            _DATASET, _ENCODERS, "inference/bootstrap.py", "inference/influence.py", "loss", "scores",
+            "side_by_side.py",
+            "stages/combine.py", "stages/member_results.py", "stages/train.py", "training",
+        ),
         outputs={"combined/{dataset}": "cache"},
     ),
     "score": Stage(
@@ -169,8 +173,8 @@ STAGES: Mapping[str, Stage] = {
         params=("seed", "datasets.{dataset}", "training", "variants", "evaluation"),
         library=(
             _DATASET, "inference", "loss/hierarchy.py", "pages", "scores", "side_by_side.py",
-            "stages/combine.py", "stages/committee_members.py", "stages/evaluate.py",
-            "stages/material.py", "stages/score.py", "training/committee.py",
+            "stages/committee_members.py", "stages/evaluate.py", "stages/material.py",
+            "stages/member_results.py", "stages/score.py", "training/committee.py",
         ),
         outputs={
             "reports/evaluate/{dataset}/03_evaluate.ipynb": "git",
@@ -225,7 +229,8 @@ STAGES: Mapping[str, Stage] = {
         inputs=(_PREPARED, "results/{dataset}", "scores/{dataset}", "../../reports/benches/tables/icd10cm.csv"),
         params=("seed", "datasets.{dataset}", "training", "variants", "evaluation"),
         library=(
-            _DATASET, "loss/hierarchy.py", "pages", "scores", "stages/scale.py", "stages/score.py",
+            _DATASET, "inference", "loss/hierarchy.py", "pages", "scores", "stages/scale.py",
+            "stages/score.py",
         ),
         outputs={"reports/scale/{dataset}": "git"},
     ),

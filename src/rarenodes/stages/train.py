@@ -1,12 +1,12 @@
 """The stage `train`: every seed of one variant on one data set, trained and scored."""
 
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,19 @@ import torch
 from jaxtyping import Float
 
 from rarenodes.datasets.dataset import Dataset
+from rarenodes.inference.influence import influences
 from rarenodes.scores.computed import ComputedScores
-from rarenodes.scores.run_tables import Predictions, in_tables, node_table, score_run
+from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
+from rarenodes.scores.run_tables import HALF, Predictions, in_tables, node_table, score_run
 from rarenodes.scores.stored import BlockedScores, StoredScores
 from rarenodes.scores.unknown import SilencedScores, silenced, unknown_in
+from rarenodes.settings import SettingsError
 from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.study.params import Study, TrainingSettings
 from rarenodes.study.results import Results, name_rows_and_columns
+from rarenodes.training.checkpoints import discard
 from rarenodes.training.encoders import network_inputs
+from rarenodes.training.ensemble import Ensemble
 from rarenodes.training.forest import fit_forest
 from rarenodes.training.hidden_neighbours import HiddenNeighbours, fit_hidden_neighbours
 from rarenodes.training.linear import fit_linear
@@ -29,6 +34,7 @@ from rarenodes.training.loop import (
     Streams,
     Trained,
     choose_device,
+    first_encoder,
     prediction_dropout,
     train_ensemble,
 )
@@ -53,6 +59,18 @@ class Fitted:
 
     predict: Predict
     computed: Callable[[str], ComputedScores] | None = None
+
+
+class ScoredRun(NamedTuple):
+    """Scores of one run: a row per node, pooled ones, and `rarenodes.inference.influence.influences`.
+
+    The influences are those of average precision and of recall at 0.5 and at tuned thresholds, by rarity
+    bin.
+    """
+
+    nodes: pd.DataFrame
+    pooled: dict[str, float]
+    influences: Float[np.ndarray, "columns bins examples"]
 
 
 def train(study: Study, name: str, variant: str, folder: Path) -> Results:
@@ -83,10 +101,10 @@ def train(study: Study, name: str, variant: str, folder: Path) -> Results:
             if training.keep_probabilities:
                 kept.append(predictions)
             else:
-                scored.append(_scored(study, dataset, variant, predictions))
+                scored.append(scored_run(study, dataset, variant, predictions))
     results = Results(
         history=pd.concat(histories, ignore_index=True),
-        **(_stacked(kept) if kept else _tables(scored)),
+        **(_stacked(kept) if kept else scores_of_runs(scored)),
     )
     results.save(folder)
     name_rows_and_columns(dataset, folder)
@@ -122,42 +140,79 @@ def discard_checkpoints(study: Study, name: str, variant: str) -> None:
     """Remove the checkpoints of runs whose results are stored."""
     dataset = Dataset.load(study.prepared(name))
     for seed in range(study.seeds(name, variant)):
-        shutil.rmtree(study.checkpoint(dataset, name, variant, seed), ignore_errors=True)
+        discard(study.checkpoint(dataset, name, variant, seed), f"{name} {variant} seed {seed}")
+
+
+def predictions_again(
+    study: Study, dataset: Dataset, name: str, variant: str, seed: int, files: ExitStack
+) -> Predictions:
+    """What a run predicted that kept its networks and no probabilities; other models are fitted anew.
+
+    Args:
+        study: in which it was trained.
+        dataset: the prepared data set.
+        name: of the data set.
+        variant: any but a committee.
+        seed: of the run.
+        files: whose end is that of the predictions.
+
+    Raises:
+        SettingsError: it kept no networks.
+        UnreadableFile: they are damaged.
+
+    """
+    settings, training = study.variant(variant), study.training(name, variant)
+    torch.set_num_threads(training.threads)
+    if settings.family == "network":
+        folder = study.results(name, variant) / f"ensemble-{seed}"
+        if not folder.exists():
+            raise SettingsError(
+                f"{name} {variant}: neither probabilities nor networks of seed {seed} were kept, and "
+                "committees need one of them: set training.keep_ensembles to true"
+            )
+        streams = Streams(study.parameters.seed, name, variant, seed)
+        ensemble = Ensemble.load(folder, first_encoder(dataset, training, streams))
+        ensemble = ensemble.to(choose_device(training.device))
+        fitted = _fitted_networks(study, dataset, name, variant, seed, ensemble)
+    else:
+        fitted, _ = _FITS[settings.family](study, dataset, name, variant, seed, study.folder)
+    return _predictions(dataset, training, fitted, files, study.folder / "scratch")
 
 
 def _train_networks(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
 ) -> tuple[Fitted, pd.DataFrame]:
-    settings, training = study.variant(variant), study.training(name, variant)
     trained = _trained_networks(study, dataset, name, variant, seed)
-    streams = Streams(study.parameters.seed, name, variant, seed)
-    if training.keep_ensembles:
+    if study.training(name, variant).keep_ensembles:
         trained.ensemble.save(folder / f"ensemble-{seed}")
-    device = str(trained.ensemble.weights[0].device)
+    fitted = _fitted_networks(study, dataset, name, variant, seed, trained.ensemble)
+    return fitted, trained.history
+
+
+def _fitted_networks(
+    study: Study, dataset: Dataset, name: str, variant: str, seed: int, ensemble: Ensemble
+) -> Fitted:
+    settings, training = study.variant(variant), study.training(name, variant)
+    streams = Streams(study.parameters.seed, name, variant, seed)
+    device = str(ensemble.weights[0].device)
     if settings.hidden_neighbours is not None:
         given = (settings.hidden_neighbours, training.fit_on, training.encoder)
-        found = fit_hidden_neighbours(trained.ensemble, dataset, *given)
-        return Fitted(_by_neighbours(dataset, training, found)), trained.history
+        found = fit_hidden_neighbours(ensemble, dataset, *given)
+        return Fitted(_by_neighbours(dataset, training, found))
 
     def predict(part: str) -> Iterator[np.ndarray]:
         features = network_inputs(dataset, training.encoder, dataset.split[part]).to(device)
         dropout = prediction_dropout(training, streams, part, device)
-        for batch in trained.ensemble.predictions(features, dataset.hierarchy, dropout=dropout):
+        for batch in ensemble.predictions(features, dataset.hierarchy, dropout=dropout):
             yield batch.cpu().numpy()
 
     def computed(part: str) -> ComputedScores:
         with torch.no_grad():
-            features = torch.from_numpy(dataset.features[dataset.split[part]])
-            hidden = trained.ensemble.hidden(features)
-        return ComputedScores(
-            hidden,
-            trained.ensemble.rows(),
-            dataset.hierarchy,
-            dataset.evaluated,
-            trained.ensemble.output.constant,
-        )
+            hidden = ensemble.hidden(torch.from_numpy(dataset.features[dataset.split[part]]))
+        rows, constant = ensemble.rows(), ensemble.output.constant
+        return ComputedScores(hidden, rows, dataset.hierarchy, dataset.evaluated, constant)
 
-    return Fitted(predict, computed if settings.sparse is not None else None), trained.history
+    return Fitted(predict, computed if settings.sparse is not None else None)
 
 
 def _by_neighbours(
@@ -255,17 +310,23 @@ def _stacked(runs: list[Predictions]) -> dict[str, np.ndarray | None]:
     return {"test": np.stack([run.test for run in runs]), "valid": valid}
 
 
-def _scored(
-    study: Study, dataset: Dataset, variant: str, predictions: Predictions
-) -> tuple[pd.DataFrame, dict[str, float]]:
+def scored_run(study: Study, dataset: Dataset, variant: str, predictions: Predictions) -> ScoredRun:
+    """Scores of a run whose predictions are not kept."""
     nodes = node_table(dataset, study.parameters.evaluation.rarity_counted_in)
     per, numbers = study.variant(variant).threshold, study.parameters.evaluation.precision_at
-    return score_run(dataset, predictions, nodes, per, numbers)
+    table, pooled = score_run(dataset, predictions, nodes, per, numbers)
+    targets = dataset.targets[dataset.split["test"]][:, dataset.evaluated]
+    levels = [HALF, table["threshold_tuned"].to_numpy()]
+    bins = rarity_bin(nodes["train_positives"].to_numpy()).codes
+    moves = influences(predictions.test, targets, levels, bins, len(RARITY_BINS))
+    return ScoredRun(table, pooled, moves.astype(np.float32))
 
 
-def _tables(runs: list[tuple[pd.DataFrame, dict[str, float]]]) -> dict[str, pd.DataFrame]:
-    nodes, seeds = in_tables(runs)
-    return {"nodes": nodes, "seeds": seeds}
+def scores_of_runs(runs: Sequence[ScoredRun]) -> dict[str, pd.DataFrame | np.ndarray]:
+    """What `Results` holds of runs whose predictions are not kept."""
+    nodes, seeds = in_tables([(run.nodes, run.pooled) for run in runs])
+    moves = np.stack([run.influences for run in runs])
+    return {"nodes": nodes, "seeds": seeds, "influences": moves}
 
 
 def _note_wall_time(study: Study, name: str, variant: str, seed: int, seconds: float) -> None:

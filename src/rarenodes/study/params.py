@@ -476,9 +476,11 @@ class Study:
     def _add_committees(self) -> dict[str, VariantSettings]:
         """Trained variants, and committees in an order in which each comes after its members."""
         where, known = str(self.params_file), self.variants | self.catalogue
-        for name in self.parameters.committees:
+        for place, name in enumerate(self.parameters.committees):
             if name not in known:
                 raise unknown_name("variant", name, known, f"{where}: committees")
+            if name in self.parameters.committees[:place]:
+                raise SettingsError(f"{where}: committees: {name!r} is named twice")
         combined = {name: known[name] for name in self.parameters.committees}
         # Where variants are defined in `params.yaml` itself, committees are among them.
         own = combined if self.defines_variants else {}
@@ -496,6 +498,26 @@ class Study:
         settings = {name: variant.committee for name, variant in combined.items()}
         order = members_first(settings, trained | combined, where)
         return trained | {name: combined[name] for name in order if name in combined}
+
+    def _check_committees(self) -> None:
+        """Where probabilities are not kept, members predict again, and never all nodes at once."""
+        training = self.parameters.training
+        if training.keep_probabilities:
+            return
+        for name in self.parameters.committees:
+            where = (
+                f"{self.params_file}: committees: {name!r} is of probabilities that are not kept"
+            )
+            if self.variant(name).committee.weights == "rarity":
+                raise SettingsError(
+                    f"{where}, so its weights cannot differ by rarity: set its weights to equal or "
+                    "validation, or training.keep_probabilities to true"
+                )
+            if not training.keep_ensembles:
+                raise SettingsError(
+                    f"{where}, so its networks are to predict again: set training.keep_ensembles to "
+                    "true, or training.keep_probabilities"
+                )
 
     def _check_borrowed_budgets(self) -> None:
         known = self.variants | self.catalogue
@@ -545,6 +567,7 @@ class Study:
                     f"set variants.{variant}.training.keep_ensembles to true"
                 )
         self._check_borrowed_budgets()
+        self._check_committees()
         for name, dataset in self.parameters.datasets.items():
             where = f"{self.params_file}: datasets.{name}"
             if dataset.source not in source_names():

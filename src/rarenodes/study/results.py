@@ -20,6 +20,7 @@ from rarenodes.folders import (
 
 NODES, SEEDS, HISTORY = "nodes.parquet", "seeds.csv", "history.csv"
 PROBABILITIES = "probabilities.safetensors"
+INFLUENCES = "influences.safetensors"
 # Beside the probabilities: which examples are their rows, which nodes their columns.
 ROWS, COLUMNS = "examples.csv", "nodes.csv"
 
@@ -37,6 +38,8 @@ class Results:
         valid: the same for the validation part; None also where it was trained on.
         nodes: a row per seed and evaluated node, where probabilities are not kept.
         seeds: a row per seed: pooled scores, where probabilities are not kept.
+        influences: how far each test example moves macro scores of each rarity bin, see
+            `rarenodes.inference.influence`, where probabilities are not kept.
 
     """
 
@@ -45,6 +48,7 @@ class Results:
     valid: Float[ndarray, "seeds valid nodes"] | None = None
     nodes: pd.DataFrame | None = None
     seeds: pd.DataFrame | None = None
+    influences: Float[ndarray, "seeds columns bins test"] | None = None
 
     def save(self, folder: Path) -> None:
         """Write one file for each table, one for probabilities, and their checksums.
@@ -61,6 +65,9 @@ class Results:
                 self.nodes.to_parquet(folder / NODES, index=False)
                 self.seeds.to_csv(folder / SEEDS, index=False)
                 names += [NODES, SEEDS]
+            if self.influences is not None:
+                save_file({"test": self.influences}, folder / INFLUENCES)
+                names.append(INFLUENCES)
             if self.test is not None:
                 kept = {"test": self.test, "valid": self.valid}
                 kept = {part: values for part, values in kept.items() if values is not None}
@@ -94,7 +101,7 @@ class Results:
         mend = verified(folder, HISTORY, "results", stage)
         with reading(folder / HISTORY, mend):
             history = _of_seeds(pd.read_csv(folder / HISTORY))
-        probabilities, nodes, seeds = {}, None, None
+        probabilities, influences, nodes, seeds = {}, {}, None, None
         if (folder / PROBABILITIES).exists():
             with reading(folder / PROBABILITIES, mend):
                 probabilities = load_file(folder / PROBABILITIES)
@@ -103,8 +110,11 @@ class Results:
                 nodes = _of_seeds(pd.read_parquet(folder / NODES))
             with reading(folder / SEEDS, mend):
                 seeds = _of_seeds(pd.read_csv(folder / SEEDS))
+        if (folder / INFLUENCES).exists():
+            with reading(folder / INFLUENCES, mend):
+                influences = load_file(folder / INFLUENCES)
         parts = (probabilities.get(part) for part in ("test", "valid"))
-        return cls(history, *parts, nodes, seeds), mend
+        return cls(history, *parts, nodes, seeds, influences.get("test")), mend
 
 
 def name_rows_and_columns(dataset: Dataset, folder: Path) -> None:

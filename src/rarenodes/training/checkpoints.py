@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, uint8
 
-from rarenodes.folders import UnreadableFile, reading, writing
+from rarenodes.folders import UnreadableFile, exclusive, reading, writing
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,28 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             raise
     for old in _newest_first(folder)[KEPT:]:
         old.unlink()
+
+
+def alone_with(folder: Path, what: str) -> AbstractContextManager[None]:
+    """Be the only process that trains from a folder of checkpoints, or removes it.
+
+    The lock lies beside the folder, so that it outlives it. In silence: a message would stand in one
+    run's notebook and not in another's.
+
+    Args:
+        folder: of the checkpoints.
+        what: is trained.
+
+    """
+    return exclusive(folder.with_name(f"{folder.name}.lock"), what, logging.DEBUG)
+
+
+def discard(folder: Path, what: str) -> None:
+    """Remove a folder of checkpoints, unless another process goes on from them: then after it."""
+    if not folder.exists():
+        return
+    with alone_with(folder, what):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, like: Mapping[str, Tensor], epochs: int) -> Checkpoint | None:

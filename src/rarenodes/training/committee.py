@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from rarenodes.datasets.dataset import Dataset
 from rarenodes.loss.hierarchy import Hierarchy
 from rarenodes.scores.metrics import RARITY_BINS, average_precision, rarity_bin
-from rarenodes.scores.stored import Targets
+from rarenodes.scores.stored import BlockedScores, Targets, columns
 from rarenodes.scores.unknown import silenced, unknown_in
 from rarenodes.settings import Settings, SettingsError, unknown_name
 
@@ -187,12 +187,22 @@ def combine(
     batch = max(1, BLOCK // max(nodes, 1))
     for start in range(0, examples, batch):
         rows = slice(start, start + batch)
-        pooled = _pooled(
-            [_terms(m[rows], how, _row(traces, i)) for i, m in enumerate(members)], weights
-        )
-        mean = np.exp(pooled) if how == "geometric" else pooled
-        result[rows] = _coherent(np.clip(mean, 0, 1).astype(np.float32), hierarchy, evaluated)
+        mean = mean_of([member[rows] for member in members], weights, how, traces)
+        result[rows] = _coherent(mean, hierarchy, evaluated)
     return silenced(result, unknown)
+
+
+def mean_of(
+    members: Sequence[Probabilities],
+    weights: Weights,
+    how: str,
+    traces: Float[np.ndarray, "members nodes"] | None = None,
+) -> Probabilities:
+    """The weighted mean of `combine`, before it is made coherent; arguments as there."""
+    terms = [_terms(member, how, _row(traces, i)) for i, member in enumerate(members)]
+    pooled = _pooled(terms, weights)
+    mean = np.exp(pooled) if how == "geometric" else pooled
+    return np.clip(mean, 0, 1).astype(np.float32)
 
 
 def _terms(member: Probabilities, how: str, trace: np.ndarray | float) -> np.ndarray:
@@ -247,7 +257,7 @@ def _checked_weights(members: Sequence[np.ndarray], weights: Weights) -> np.ndar
 
 
 def choose_weights(
-    members: Sequence[Probabilities],
+    members: Sequence[Probabilities | BlockedScores],
     targets: Targets,
     weighting: str,
     how: str,
@@ -276,8 +286,8 @@ def choose_weights(
     takes the weights of all.
 
     Args:
-        members: validation probabilities, `[examples, nodes]` each; of models that were not fitted
-            on these examples.
+        members: validation probabilities, `[examples, nodes]` each, in memory or some nodes at a
+            time; of models that were not fitted on these examples.
         targets: 0/1, `[examples, nodes]`, dense or sparse.
         weighting: `equal`, `validation` or `rarity`.
         how: the mean that the weights are for.
@@ -309,9 +319,10 @@ def choose_weights(
     decides = targets.any(axis=0)
     if not decides.any():
         raise ValueError("no node has a validation positive: weights cannot be decided; use equal")
-    members = [np.asarray(member) for member in members]
+    traces = None if traces is None else traces[:, decides]
+    unknown = None if unknown is None else unknown[:, decides]
     terms = [
-        silenced(_terms(m, how, _row(traces, i)), unknown, _terms_of_zero(how))[:, decides]
+        silenced(_terms(columns(m, decides), how, _row(traces, i)), unknown, _terms_of_zero(how))
         for i, m in enumerate(members)
     ]
     of_all = _selected(terms, targets[:, decides])
@@ -334,7 +345,7 @@ def weights_on_validation(
     where: str,
     dataset: Dataset,
     settings: CommitteeSettings,
-    members: Sequence[Probabilities],
+    members: Sequence[Probabilities | BlockedScores],
     traces: Float[np.ndarray, "members nodes"] | None,
 ) -> Weights:
     """What `choose_weights` decides on a data set's validation part.

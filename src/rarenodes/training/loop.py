@@ -12,17 +12,16 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from rarenodes.datasets.dataset import Dataset
-from rarenodes.folders import exclusive
 from rarenodes.loss.coherent import RareNodeLoss
 from rarenodes.loss.schedules import Moment
 from rarenodes.loss.uncertainty import mutual_information
 from rarenodes.settings import SettingsError
 from rarenodes.training.budget import Budget, choose_device
-from rarenodes.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from rarenodes.training.checkpoints import Checkpoint, alone_with, load_checkpoint, save_checkpoint
 from rarenodes.training.encoders import build_encoder, network_inputs
 from rarenodes.training.ensemble import Ensemble, Shape
 from rarenodes.training.memory import Size, check_memory, memory_shortage_named
@@ -101,10 +100,7 @@ def train_ensemble(
     rows = np.concatenate([dataset.split[part] for part in budget.fit_on])
     size = _size(dataset, budget, len(rows), sparsely)
     check_memory(size, device, str(streams))
-    # In silence: a message would stand in one run's notebook and not in another's.
-    alone = nullcontext()
-    if checkpoint is not None:
-        alone = exclusive(checkpoint / "lock", str(streams), logging.DEBUG)
+    alone = nullcontext() if checkpoint is None else alone_with(checkpoint, str(streams))
     with alone, memory_shortage_named(size, device, str(streams)):
         if sparsely:
             run = SparseRun.start(dataset, loss, budget, streams)
@@ -152,6 +148,14 @@ def _train(
     return Trained(run.ensemble, pd.DataFrame(run.history))
 
 
+def first_encoder(dataset: Dataset, budget: Budget, streams: Streams) -> nn.Module | None:
+    """The encoder that a run starts with; None where it is of features."""
+    if budget.encoder is None:
+        return None
+    rows = dataset.split["train"]
+    return build_encoder(budget.encoder, dataset, rows, streams.root, streams.encoder())
+
+
 def dense_rows(
     targets: sparse.csr_array, rows: Int[np.ndarray, " rows"]
 ) -> Float[Tensor, "rows nodes"]:
@@ -194,10 +198,7 @@ class _Run:
         streams: Streams,
         features: Tensor,
     ) -> "_Run":
-        encoder = None
-        if budget.encoder is not None:
-            rows = dataset.split["train"]
-            encoder = build_encoder(budget.encoder, dataset, rows, streams.root, streams.encoder())
+        encoder = first_encoder(dataset, budget, streams)
         shape = Shape(
             features=features.shape[1] if encoder is None else budget.encoder.features,
             hidden=budget.hidden,
