@@ -8,7 +8,7 @@ SITE := .venv-site
 SITE_INSTALLED := $(SITE)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro audit audit-repeat claims claims-large committees hidden hidden-repeat hidden-tuning repeat claims-tuning scale survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes genes-tuning decay models test lint format bench pages site clean
+.PHONY: help install repro audit audit-repeat claims claims-large committees hidden hidden-repeat hidden-tuning repeat claims-tuning scale scale-tuning survey tuning images images-tuning images-weak images-weak-tuning images-all benchmark genes genes-tuning decay models test lint format bench pages site clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,8 +60,11 @@ hidden-repeat: $(INSTALLED)  ## The same with other splits, and ten networks: a 
 claims-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: half an hour
 	@cd studies/claims_tuning && $(WHOLE)
 
-scale: $(INSTALLED)  ## Train on all of ICD-10-CM: two hours or more
+scale: $(INSTALLED)  ## Train on all of ICD-10-CM: an hour and a half
 	@cd studies/scale && $(WHOLE)
+
+scale-tuning: $(INSTALLED)  ## Search the budgets of that study on validation data: an hour and a half
+	@cd studies/scale_tuning && $(WHOLE)
 
 survey: $(INSTALLED)  ## Train every variant of the catalogue with one budget: an hour
 	@cd studies/survey && $(WHOLE)

@@ -61,13 +61,34 @@ def cellcycle() -> pd.DataFrame:
     return _in_process(CELLCYCLE)
 
 
+def of_scale(variant: str, **training: Any) -> dict[str, Any]:
+    """A study of one variant of that of ICD-10-CM, with the budget it has there, on two threads.
+
+    Args:
+        variant: its name.
+        training: settings that differ.
+
+    """
+    study = Study(SCALE)
+    [name] = study.parameters.datasets
+    budget = study.training(name, variant).model_dump(exclude_none=True)
+    return {
+        "seed": study.parameters.seed,
+        "datasets": yaml.safe_load(SCALE.read_text())["datasets"],
+        "variants": {
+            variant: study.variant(variant).model_dump(exclude={"training"}, exclude_unset=True)
+        },
+        "training": budget | {"seeds": 1, "members": 1, "threads": 2} | training,
+        "evaluation": {"baseline": variant},
+    }
+
+
 def icd10cm() -> pd.DataFrame:
     """Seconds an epoch, scores aside, and peak memory, scores included; by number of members."""
-    values = yaml.safe_load(SCALE.read_text())
     tables = []
     for members in (1, 5):
-        values["training"] |= {"seeds": 1, "epochs": 1, "members": members}
-        table = _in_process(values | {"variants": MCM})
+        values = of_scale("mcm", epochs=1, members=members, keep_ensembles=False)
+        table = _in_process(values)
         tables.append(table.assign(members=members, batch=values["training"]["batch_size"]))
     return pd.concat(tables, ignore_index=True)
 
@@ -75,8 +96,7 @@ def icd10cm() -> pd.DataFrame:
 def icd10cm_sparse(epochs: int = SPARSE_EPOCHS) -> pd.DataFrame:
     """A row per epoch of sparse conditional training, one member, on data that were prepared before."""
     with tempfile.TemporaryDirectory() as folder:
-        values = yaml.safe_load(SCALE.read_text())
-        values["training"] |= {"seeds": 1, "members": 1}
+        values = of_scale(SPARSE)
         Path(folder, "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         of_study = [sys.executable, "-m", "rarenodes", "--params", f"{folder}/params.yaml"]
         [name] = values["datasets"]

@@ -111,14 +111,17 @@ def test_a_case_is_measured_in_a_process_of_its_own():
 
 def test_epochs_of_sparse_training_are_those_of_the_study(tmp_path):
     values = yaml.safe_load((Path(__file__).parent / "tiny" / "params.yaml").read_text())
-    of_scale = yaml.safe_load(training.SCALE.read_text())["variants"][training.SPARSE]
+    of_scale = training.of_scale(training.SPARSE, epochs=4)
     values["datasets"].pop("toy_limited")
-    values["variants"] = {training.SPARSE: of_scale, "mcm": {"about": "baseline"}}
+    values["variants"] = of_scale["variants"] | {"mcm": {"about": "baseline"}}
+    values["training"] |= {
+        name: of_scale["training"][name] for name in ("learning_rate", "epochs", "weight_decay")
+    }
     values["evaluation"] = {"baseline": "mcm"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     study = Study(tmp_path / "params.yaml")
     prepare(study, "toy", study.prepared("toy"))
-    epochs = of_scale["training"]["epochs"]
+    epochs = 4
     table = training._train_sparsely(tmp_path, epochs)
     train(study, "toy", training.SPARSE, study.results("toy", training.SPARSE))
     history = Results.load(study.results("toy", training.SPARSE)).history.query("seed == 0")
