@@ -245,7 +245,7 @@ def test_every_setting_is_known_to_be_a_part_of_a_run_or_none():
     assert set(TrainingSettings.model_fields) == {*OTHER_TRAINING, *NO_PART_OF_A_RUN}
     # Descriptions are for readers; thresholds are tuned after the training. Committees are combined,
     # not trained; of another's budget the values count.
-    no_part = {"about", "source", "threshold", "committee", "budget_of"}
+    no_part = {"about", "source", "threshold", "committee", "budget_of", "networks_of"}
     assert set(VariantSettings.model_fields) == {*OTHER_VARIANT, *no_part}
 
 

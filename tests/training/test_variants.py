@@ -825,7 +825,7 @@ def trains_as_mcm(entry: dict) -> bool:
     The tiny study has no nodes without training positives.
     """
     training = tiny(entry)["training"]
-    same = {"about", "source", "threshold", "training", "unseen", "budget_of"}
+    same = {"about", "source", "threshold", "training", "unseen", "budget_of", "networks_of"}
     return (
         set(entry) <= same
         and set(training) <= {"epochs", "members", "keep_ensembles"}

@@ -201,7 +201,8 @@ def _budgets_key(study: Study, stage: Stage) -> str:
     their data set's, and one data set without budgets makes all depend on the whole.
     """
     items, untuned = list(stage.items), set(study.parameters.untuned)
-    borrowed = any(variant.budget_of is not None for variant in study.variants.values())
+    variants = study.variants.values()
+    borrowed = any(v.budget_of is not None or v.networks_of is not None for v in variants)
     if borrowed or untuned & set(study.variants):
         items = [item for item in items if item != "variant"]
     trained = {name for name, variant in study.variants.items() if variant.committee is None}

@@ -132,12 +132,25 @@ def _train_to_checkpoint(params_file: Path, name: str, variant: str, seed: int) 
     study = Study(params_file)
     torch.set_num_threads(study.training(name, variant).threads)
     dataset = Dataset.load(study.prepared(name))
-    _trained_networks(study, dataset, name, variant, seed)
+    _trained_networks(study, dataset, name, study.trained_as(variant), seed)
     return time.monotonic() - started
 
 
 def discard_checkpoints(study: Study, name: str, variant: str) -> None:
-    """Remove the checkpoints of runs whose results are stored."""
+    """Remove the checkpoints of runs whose results are stored.
+
+    Those of networks that further variants of the study have stay until these are done.
+    """
+    trained = study.trained_as(variant)
+    waiting = [
+        other
+        for other in study.variants
+        if other != variant
+        and study.trained_as(other) == trained
+        and not study.results(name, other).exists()
+    ]
+    if waiting:
+        return
     dataset = Dataset.load(study.prepared(name))
     for seed in range(study.seeds(name, variant)):
         discard(study.checkpoint(dataset, name, variant, seed), f"{name} {variant} seed {seed}")
@@ -182,7 +195,10 @@ def predictions_again(
 def _train_networks(
     study: Study, dataset: Dataset, name: str, variant: str, seed: int, folder: Path
 ) -> tuple[Fitted, pd.DataFrame]:
-    trained = _trained_networks(study, dataset, name, variant, seed)
+    trained = _trained_networks(study, dataset, name, study.trained_as(variant), seed)
+    if study.trained_as(variant) != variant:
+        settings, fit_on = study.variant(variant), study.training(name, variant).fit_on
+        trained.ensemble.output = build_loss(settings, dataset, fit_on).output
     if study.training(name, variant).keep_ensembles:
         trained.ensemble.save(folder / f"ensemble-{seed}")
     fitted = _fitted_networks(study, dataset, name, variant, seed, trained.ensemble)

@@ -27,7 +27,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # Training settings that one run does not depend on.
 NO_PART_OF_A_RUN = {"seeds", "keep_probabilities", "keep_ensembles"}
 # Settings of a variant that are for readers, looked at after the training, or merged into these.
-NO_PART_OF_A_LOSS = {"about", "source", "threshold", "budget_of", "training"}
+NO_PART_OF_A_LOSS = {"about", "source", "threshold", "budget_of", "networks_of", "training"}
+# Settings of a variant that say what is predicted with networks once they are trained.
+AFTER_TRAINING = {"unseen", "hidden_neighbours", *NO_PART_OF_A_LOSS}
 # What trains, and what data come from.
 PACKAGES = (
     *("torch", "numba", "numpy", "scipy", "pandas", "scikit-learn"),
@@ -278,6 +280,8 @@ class Study:
         exempt = {dataset, variant} & set(self.parameters.untuned)
         if self._budgets is None or exempt or settings.committee is not None:
             return {}
+        if settings.networks_of is not None:
+            return self.budget(dataset, settings.networks_of)
         searched = settings.budget_of or variant
         found = self._budgets.budgets.get(dataset, {}).get(searched)
         if found is None:
@@ -309,15 +313,20 @@ class Study:
             f"{self.params_file}: training, with datasets.{dataset}.training and "
             f"variants.{variant}.training"
         )
+        trained = self.trained_as(variant)
         budget = {}
-        if self.variant(variant).family == "network":
-            budget = self.budget(dataset, variant)
+        if self.variant(trained).family == "network":
+            budget = self.budget(dataset, trained)
             if budget:
-                where += f", and budgets.{dataset}.{variant} of {self.budgets_file}"
-        training = read_settings(TrainingSettings, self._declared(dataset, variant) | budget, where)
+                where += f", and budgets.{dataset}.{trained} of {self.budgets_file}"
+        training = read_settings(TrainingSettings, self._declared(dataset, trained) | budget, where)
         if self.variant(variant).hidden_neighbours is not None:
             _check_hidden_layer(training, variant, where)
         return training
+
+    def trained_as(self, variant: str) -> str:
+        """The variant whose training a variant's is: another one's where it has its networks."""
+        return self.variant(variant).networks_of or variant
 
     def _declared(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training settings as the study declares them, untuned."""
@@ -363,6 +372,7 @@ class Study:
 
     def checkpoint(self, dataset: Dataset, name: str, variant: str, seed: int) -> Path:
         """Scratch folder of an unfinished run, keyed by all that the run depends on."""
+        variant = self.trained_as(variant)
         parts = {
             "code": CODE_DIGEST,
             "versions": [version(package) for package in PACKAGES],
@@ -534,6 +544,27 @@ class Study:
                     f"found {settings.budget_of!r}"
                 )
 
+    def _check_shared_networks(self) -> None:
+        known = self.variants | self.catalogue
+        for name, settings in known.items():
+            if settings.networks_of is None:
+                continue
+            where = f"{self.params_file}: variants.{name}.networks_of"
+            if settings.networks_of not in known:
+                raise unknown_name("variant", settings.networks_of, known, where)
+            trained = known[settings.networks_of]
+            alike = trained.model_dump(exclude=AFTER_TRAINING)
+            if (
+                settings.family != "network"
+                or trained.networks_of is not None
+                or settings.training
+                or settings.model_dump(exclude=AFTER_TRAINING) != alike
+            ):
+                raise SettingsError(
+                    f"{where}: expected a variant that is trained alike, with networks of its own and "
+                    f"without other settings of training here, found {settings.networks_of!r}"
+                )
+
     def _check_names(self) -> None:
         groups = {
             "datasets": self.parameters.datasets,
@@ -567,6 +598,7 @@ class Study:
                     f"set variants.{variant}.training.keep_ensembles to true"
                 )
         self._check_borrowed_budgets()
+        self._check_shared_networks()
         self._check_committees()
         for name, dataset in self.parameters.datasets.items():
             where = f"{self.params_file}: datasets.{name}"

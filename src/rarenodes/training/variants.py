@@ -260,6 +260,8 @@ class VariantSettings(Settings):
             nearest training examples in their last hidden layers.
         budget_of: the variant, of the same family, whose tuned budget it takes: for one that differs
             in what a search does not look at, such as the number of members.
+        networks_of: the variant whose networks these are: both are trained alike, and differ in what
+            is predicted with them. What one has trained the other need not train again.
         training: training settings that differ from the study's for this variant.
 
     """
@@ -285,6 +287,7 @@ class VariantSettings(Settings):
     committee: CommitteeSettings | None = None
     hidden_neighbours: NeighbourSettings | None = None
     budget_of: str | None = None
+    networks_of: str | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property
