@@ -801,6 +801,9 @@ class TinyStudy:
             "variants": {name: tiny(ENTRIES[name]) for name in TRAINED},
             "evaluation": {"baseline": "mcm"},
         }
+        for entry in values["variants"].values():
+            if "networks_of" in entry:
+                del entry["training"]  # it is the other's
         (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         self.study = Study(folder / "params.yaml")
         self.dataset = prepare(self.study, "toy", self.study.prepared("toy"))

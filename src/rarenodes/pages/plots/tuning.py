@@ -9,7 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from rarenodes.pages.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, dashes_of, style
+from rarenodes.pages.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    VERMILION,
+    broken,
+    dashes_of,
+    entries_beside,
+    style,
+)
 from rarenodes.scores.metrics import RARITY_BINS
 
 _COLOURS = (BLACK, BLUE, VERMILION, ORANGE, GREY)
@@ -41,7 +51,7 @@ def epochs_by_rarity(search: pd.DataFrame, chosen: pd.DataFrame, variants: Seque
                     & (search["weight_decay"] == best["weight_decay"])
                 ].sort_values("epochs")
                 _curves(axes[row, column], points)
-                axes[row, column].set_title(f"{variant}\non {name}")
+                axes[row, column].set_title(f"{broken(variant, 34)}\non {name}")
         for axis in axes[-1]:
             axis.set_xlabel("epochs")
         for axis in axes[:, 0]:
@@ -50,7 +60,7 @@ def epochs_by_rarity(search: pd.DataFrame, chosen: pd.DataFrame, variants: Seque
             *axes[0, 0].get_legend_handles_labels(),
             title="training positives",
             loc="outside lower center",
-            ncols=len(RARITY_BINS),
+            ncols=entries_beside(figure, len(RARITY_BINS), 0.9),
         )
     return figure
 
@@ -100,7 +110,7 @@ def rates(search: pd.DataFrame) -> Figure:
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=3,
+            ncols=entries_beside(figure, 3, 2.0),
             fontsize=7.5,
         )
     return figure
