@@ -6,6 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from benches.loss import KERNEL
+from benches.sparse import of_sizes
 from benches.step import PARTS
 from rarenodes.pages.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, style
 
@@ -49,9 +50,7 @@ def of_sparse(sparse: pd.DataFrame) -> Figure:
     """Seconds an epoch against the number of nodes, dense and of active nodes; time an active node."""
     with style():
         figure, (epochs, nodes) = plt.subplots(1, 2, figsize=(7, 3))
-        whole = sparse["labels_from"] == sparse["nodes"] - 1
-        alike = sparse[~whole | (sparse["nodes"] == sparse["nodes"].min())]
-        sparse = sparse[whole]
+        sparse, alike = of_sizes(sparse)
         for column, label, look in (
             ("dense_epoch_seconds", "all nodes", {"color": GREY, "marker": "s", "linestyle": ":"}),
             ("epoch_seconds", "active nodes", {"color": BLUE, "marker": "o"}),

@@ -7,6 +7,7 @@ import pandas as pd
 
 from benches import figures
 from benches.loss import KERNEL
+from benches.sparse import of_sizes
 from rarenodes.pages.plots.style import save_figure
 from rarenodes.pages.tables import write_table
 
@@ -103,9 +104,7 @@ def aims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         f"{epochs.loc[best, 'epoch']}, {taken:.0f} s; {epochs['peak_bytes'].max() / 1e9:.2f} GB",
     )
     sizes = tables["sparse"]
-    whole = sizes["labels_from"] == sizes["nodes"] - 1
-    alike = ~whole | (sizes["nodes"] == sizes["nodes"].min())
-    of_all, of_alike = (sizes.loc[rows, "us_per_active_node"] for rows in (whole, alike))
+    of_all, of_alike = (rows["us_per_active_node"] for rows in of_sizes(sizes))
     add(
         f"time an active node, {sizes['nodes'].min():,} to {sizes['nodes'].max():,} nodes: most of least",
         "within 30 %",

@@ -1,9 +1,9 @@
 """Sparse conditional training and search on synthetic hierarchies of up to a million nodes.
 
 On trees at about equal active nodes whatever the size, once with labels from all nodes and once from so few
-that the examples of a batch share their rows as often as in the smallest tree; and on a tree and a DAG of a million nodes with as
-many examples as a catalogue may have. Each case runs in a process of its own, so that its peak memory is
-all that it takes.
+that the examples of a batch share their rows as often as in the smallest tree; and on a tree and a DAG of a
+million nodes with as many examples as a catalogue may have. Each case runs in a process of its own, so that
+its peak memory is all that it takes.
 """
 
 import json
@@ -18,7 +18,7 @@ from scipy import sparse as matrices
 
 from benches.timing import in_process, resident, seconds_of
 from rarenodes.datasets.targets import closed_targets
-from rarenodes.loss.active_nodes import active_nodes
+from rarenodes.loss.active_nodes import ActiveNodes, active_nodes
 from rarenodes.loss.best_first import Likeliest
 from rarenodes.loss.conditional import ConditionalLoss
 from rarenodes.loss.hierarchy import Hierarchy
@@ -76,25 +76,35 @@ def sparse(sizes: Sequence[int] = SIZES, examples: int = EXAMPLES) -> pd.DataFra
     Then a row for each but the smallest, with labels from so few nodes that as many pairs of an example
     and an active node share a row as in the smallest: what is left to differ is the hierarchy's size.
     """
-    share = rows_a_pair(Case(sizes[0]))
+    share = _drawn_rows_a_pair(complete_tree(sizes[0]), Case(sizes[0]))
     shared = [Case(nodes, examples, within=sharing(nodes, share)) for nodes in sizes[1:]]
     return _measured([*(Case(nodes, examples) for nodes in sizes), *shared])
 
 
-def rows_a_pair(case: Case, batches: int = 20) -> float:
+def of_sizes(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of `sparse` with labels from all nodes, and those that share rows as the smallest does."""
+    whole = table["labels_from"] == table["nodes"] - 1
+    return table[whole], table[~whole | (table["nodes"] == table["nodes"].min())]
+
+
+def rows_a_pair(active: ActiveNodes, batches: int = 20) -> float:
     """Distinct active nodes of a batch, over its pairs of an example and an active node; a mean."""
-    labels = case.labels(np.random.default_rng(0), batches * BATCH)
-    active = active_nodes(paths(case.nodes, labels), complete_tree(case.nodes))
-    of_batches = [active.of(np.arange(i, i + BATCH)).nodes for i in range(0, len(labels), BATCH)]
+    starts = range(0, min(len(active), batches * BATCH), BATCH)
+    of_batches = [active.of(np.arange(i, min(i + BATCH, len(active)))).nodes for i in starts]
     return float(np.mean([len(np.unique(nodes)) / len(nodes) for nodes in of_batches]))
+
+
+def _drawn_rows_a_pair(tree: Hierarchy, case: Case, batches: int = 20) -> float:
+    labels = case.labels(np.random.default_rng(0), batches * BATCH)
+    return rows_a_pair(active_nodes(paths(case.nodes, labels), tree), batches)
 
 
 def sharing(nodes: int, share: float) -> int:
     """From how many nodes labels are, so that `rows_a_pair` is about `share`: by bisection."""
-    low, high = 1, nodes - 1
+    tree, low, high = complete_tree(nodes), 1, nodes - 1
     while high - low > max(1, low // 50):
         middle = (low + high) // 2
-        if rows_a_pair(Case(nodes, within=middle)) < share:
+        if _drawn_rows_a_pair(tree, Case(nodes, within=middle)) < share:
             low = middle
         else:
             high = middle
@@ -147,7 +157,7 @@ def measure(case: Case) -> dict[str, float]:
         "threads": case.threads,
         "labels_from": case.within or nodes - 1,
         "active": len(active.nodes) / examples,
-        "rows_a_pair": np.nan if case.dag else rows_a_pair(case),
+        "rows_a_pair": rows_a_pair(active),
         "epoch_seconds": float(np.median(taken)),
         "us_per_active_node": 1e6 * float(np.median(taken)) / len(active.nodes),
         "us_top_5": 1e6 * searching / case.searched,
