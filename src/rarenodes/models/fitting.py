@@ -28,7 +28,7 @@ from rarenodes.models.selection import SCOPES
 from rarenodes.scores.metrics import confusion_counts, macro, precision_recall_f1
 from rarenodes.scores.run_tables import Predictions, node_table, score_run, tune_thresholds
 from rarenodes.scores.stored import BlockedScores, StoredScores, in_blocks
-from rarenodes.scores.unknown import SilencedScores, unknown_in
+from rarenodes.scores.unknown import silenced_in_blocks, unknown_in
 from rarenodes.settings import SettingsError
 from rarenodes.training.committee import (
     check_held_out,
@@ -190,8 +190,7 @@ def _predictions(dataset: Dataset, run: Run, predictor: Predictor, files: ExitSt
         for batch in predictor.predictions(dataset.features[rows]):
             stored.write(first, batch[:, dataset.evaluated])
             first += len(batch)
-        unknown = unknown_in(dataset, part)
-        return stored if unknown is None else SilencedScores(stored, unknown)
+        return silenced_in_blocks(stored, unknown_in(dataset, part))
 
     held_out = run.holds_out(dataset)
     return Predictions(predicted("valid") if held_out else None, predicted("test"))

@@ -52,6 +52,11 @@ def silenced(
     return scores
 
 
+def silenced_in_blocks(scores: BlockedScores, unknown: sparse.csr_array | None) -> BlockedScores:
+    """`silenced` scores of which some nodes at a time are looked at; the same where all is known."""
+    return scores if unknown is None else SilencedScores(scores, unknown)
+
+
 class SilencedScores(BlockedScores):
     """`silenced` scores of which some nodes at a time are looked at.
 

@@ -11,7 +11,7 @@ from rarenodes.datasets.dataset import Dataset
 from rarenodes.scores.metrics import rarity_bin
 from rarenodes.scores.run_tables import Predictions
 from rarenodes.scores.stored import BlockedScores
-from rarenodes.scores.unknown import SilencedScores, unknown_in
+from rarenodes.scores.unknown import silenced_in_blocks, unknown_in
 from rarenodes.settings import SettingsError
 from rarenodes.stages.member_results import of_seed, results_of_member, traces_of_members
 from rarenodes.stages.train import predictions_again, scored_run, scores_of_runs
@@ -132,11 +132,8 @@ def _in_blocks(
 
     def of_part(part: str) -> BlockedScores:
         scores = [getattr(member, part) for member in members]
-        mean, unknown = (
-            CombinedScores(scores, weights, settings.mean, traces),
-            unknown_in(dataset, part),
-        )
-        return mean if unknown is None else SilencedScores(mean, unknown)
+        mean = CombinedScores(scores, weights, settings.mean, traces)
+        return silenced_in_blocks(mean, unknown_in(dataset, part))
 
     return Predictions(of_part("valid") if held_out else None, of_part("test")), weights
 

@@ -126,9 +126,7 @@ def evaluate_dataset(study: Study, name: str) -> Evaluation:
 def _differences(study: Study, material: Material) -> pd.DataFrame:
     """Differences over test examples and seeds; no rows where there is nothing to compare."""
     settings = study.parameters.evaluation
-    references = {settings.baseline: list(material.test)} if len(material.test) > 1 else {}
-    for variant, reference in settings.contrasts.items():
-        references.setdefault(reference, []).append(variant)
+    references = settings.compared_with(list(material.test))
     tables = [
         material.compared(material.half, variants, reference, family("compared", at)).assign(at=at)
         for at in ("half", "none")

@@ -99,9 +99,7 @@ def differences(
                 f"{name} {variant}: its probabilities were kept, which the stage `evaluate` compares; "
                 "for the stage `scale` set training.keep_probabilities to false"
             )
-    references = {settings.baseline: list(results)} if len(results) > 1 else {}
-    for variant, reference in settings.contrasts.items():
-        references.setdefault(reference, []).append(variant)
+    references = settings.compared_with(list(results))
     targets = dataset.targets[dataset.split["test"]][:, dataset.evaluated].tocsr()
     bins = _bins(next(iter(nodes.values())))
     stream = numpy_stream(study.parameters.seed, "bootstrap", name)

@@ -19,7 +19,7 @@ from rarenodes.scores.computed import ComputedScores
 from rarenodes.scores.metrics import RARITY_BINS, rarity_bin
 from rarenodes.scores.run_tables import HALF, Predictions, in_tables, node_table, score_run
 from rarenodes.scores.stored import BlockedScores, StoredScores
-from rarenodes.scores.unknown import SilencedScores, silenced, unknown_in
+from rarenodes.scores.unknown import silenced, silenced_in_blocks, unknown_in
 from rarenodes.settings import SettingsError
 from rarenodes.side_by_side import processes, side_by_side
 from rarenodes.study.params import Study, TrainingSettings
@@ -305,8 +305,7 @@ def _predictions(
     def predicted(part: str) -> np.ndarray | BlockedScores:
         unknown = unknown_in(dataset, part)
         if fitted.computed is not None and not training.keep_probabilities:
-            computed = fitted.computed(part)
-            return computed if unknown is None else SilencedScores(computed, unknown)
+            return silenced_in_blocks(fitted.computed(part), unknown)
         batches = (batch[:, dataset.evaluated] for batch in fitted.predict(part))
         if training.keep_probabilities:
             return silenced(np.ascontiguousarray(np.concatenate(list(batches))), unknown)
@@ -315,7 +314,7 @@ def _predictions(
         for batch in batches:
             stored.write(first, batch)
             first += len(batch)
-        return stored if unknown is None else SilencedScores(stored, unknown)
+        return silenced_in_blocks(stored, unknown)
 
     held_out = "valid" not in training.fit_on and len(dataset.split["valid"]) > 0
     return Predictions(valid=predicted("valid") if held_out else None, test=predicted("test"))

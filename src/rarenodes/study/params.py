@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,7 +64,7 @@ class TrainingSettings(Budget):
         seeds: number of runs that differ in their random streams only.
         threads: of PyTorch on the CPU; fixed, because sums depend on it in the last bits.
         keep_probabilities: whether to store each seed's test probabilities; the paired bootstrap
-            needs them. Where they are not kept they never are in memory at once.
+            of the stage `evaluate` needs them. Where they are not kept they never are in memory at once.
         keep_ensembles: whether to store each seed's networks.
 
     """
@@ -97,6 +98,13 @@ class EvaluationSettings(Settings):
     rule: Rule = Field(default_factory=Rule)
     rarity_counted_in: list[Literal["train", "valid"]] = Field(default=["train"], min_length=1)
     precision_at: list[Annotated[int, Field(gt=0, le=1000)]] = Field(default_factory=list)
+
+    def compared_with(self, variants: list[str]) -> dict[str, list[str]]:
+        """By what they are compared with, the variants that are: baseline first, then contrasts."""
+        references = {self.baseline: variants} if len(variants) > 1 else {}
+        for variant, reference in self.contrasts.items():
+            references.setdefault(reference, []).append(variant)
+        return references
 
 
 class AuditSettings(Settings):
@@ -529,15 +537,20 @@ class Study:
                     "true, or training.keep_probabilities"
                 )
 
-    def _check_borrowed_budgets(self) -> None:
+    def _referring(self, key: str) -> Iterator[tuple[str, VariantSettings, VariantSettings]]:
+        """Where a variant names another one under a key, its settings and those of the other."""
         known = self.variants | self.catalogue
         for name, settings in known.items():
-            if settings.budget_of is None:
+            other = getattr(settings, key)
+            if other is None:
                 continue
-            where = f"{self.params_file}: variants.{name}.budget_of"
-            if settings.budget_of not in known:
-                raise unknown_name("variant", settings.budget_of, known, where)
-            searched = known[settings.budget_of]
+            where = f"{self.params_file}: variants.{name}.{key}"
+            if other not in known:
+                raise unknown_name("variant", other, known, where)
+            yield where, settings, known[other]
+
+    def _check_borrowed_budgets(self) -> None:
+        for where, settings, searched in self._referring("budget_of"):
             if searched.family != settings.family or searched.budget_of is not None:
                 raise SettingsError(
                     f"{where}: expected a variant of the same family that has a budget of its own, "
@@ -545,14 +558,7 @@ class Study:
                 )
 
     def _check_shared_networks(self) -> None:
-        known = self.variants | self.catalogue
-        for name, settings in known.items():
-            if settings.networks_of is None:
-                continue
-            where = f"{self.params_file}: variants.{name}.networks_of"
-            if settings.networks_of not in known:
-                raise unknown_name("variant", settings.networks_of, known, where)
-            trained = known[settings.networks_of]
+        for where, settings, trained in self._referring("networks_of"):
             alike = trained.model_dump(exclude=AFTER_TRAINING)
             if (
                 settings.family != "network"

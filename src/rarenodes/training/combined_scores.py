@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rarenodes.scores.stored import BlockedScores
-from rarenodes.training.committee import Weights, mean_of
+from rarenodes.training.committee import Weights, pooled_mean
 
 
 class CombinedScores(BlockedScores):
@@ -47,4 +47,4 @@ class CombinedScores(BlockedScores):
         """The scores of all examples for one of the `blocks`."""
         traces = None if self._traces is None else self._traces[:, nodes]
         scores = [member.read(nodes) for member in self._members]
-        return mean_of(scores, self._weights, self._how, traces)
+        return pooled_mean(scores, self._weights, self._how, traces)

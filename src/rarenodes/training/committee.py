@@ -187,12 +187,12 @@ def combine(
     batch = max(1, BLOCK // max(nodes, 1))
     for start in range(0, examples, batch):
         rows = slice(start, start + batch)
-        mean = mean_of([member[rows] for member in members], weights, how, traces)
+        mean = pooled_mean([member[rows] for member in members], weights, how, traces)
         result[rows] = _coherent(mean, hierarchy, evaluated)
     return silenced(result, unknown)
 
 
-def mean_of(
+def pooled_mean(
     members: Sequence[Probabilities],
     weights: Weights,
     how: str,
